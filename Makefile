@@ -1,0 +1,53 @@
+# Holdfast. `make demo` and `make test` are all that a newcomer needs; `make help` lists the rest.
+
+SHELL := /bin/bash
+CARGO := cargo
+# One profile for everything: each further one would compile RocksDB's C++ again (8 to 10 minutes).
+FLAGS := --release --locked
+BIN   := $(CURDIR)/target/release
+SEED  ?= 1
+N     ?= 200
+MINUTES ?= 30
+SECS  ?= 30
+
+.PHONY: help
+help: ## What can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+.PHONY: prepare
+prepare:
+	@tools/prepare
+
+.PHONY: build
+build: prepare ## The daemon and the admin CLI: target/release/holdfastd, dagctl
+	@[ -d target/release ] || echo "The first build compiles RocksDB: 8 to 10 minutes on two cores."
+	$(CARGO) build $(FLAGS) -p dag-server -p dagctl
+
+.PHONY: demo
+demo: build ## A two-site DAG: mails in, its active node killed, every mail back (MAIL=folder)
+	$(BIN)/dagctl demo $(if $(MAIL),--mail "$(MAIL)")
+
+.PHONY: test
+test: build ## Every test; no root, no network, no fixed port
+	$(CARGO) test $(FLAGS) --workspace --exclude sim --exclude cluster --no-fail-fast
+	HOLDFAST_BIN=$(BIN) $(CARGO) test $(FLAGS) -p cluster
+	$(CARGO) test $(FLAGS) -p sim
+
+.PHONY: lint
+lint: prepare ## Formatting, clippy, and the rules of ARCHITECTURE.md
+	$(CARGO) fmt --all --check
+	$(CARGO) run $(FLAGS) -q -p xtask -- deps
+	$(CARGO) run $(FLAGS) -q -p xtask -- docs
+	$(CARGO) clippy $(FLAGS) --workspace --all-targets -- -D warnings
+
+.PHONY: sim
+sim: prepare ## Simulated clusters from a seed: SEED=1 N=200
+	$(CARGO) run $(FLAGS) -p sim -- run --seed $(SEED) --count $(N)
+
+.PHONY: soak
+soak: prepare ## Simulated clusters until the time is up: MINUTES=30
+	$(CARGO) run $(FLAGS) -p sim -- soak --minutes $(MINUTES) --seed $(SEED)
+
+.PHONY: bench
+bench: build ## Deliveries a second, latency, gaps, memory, beside the disk's limit: SECS=30 a cell
+	HOLDFAST_BIN=$(BIN) $(CARGO) run $(FLAGS) -p bench -- all --seconds $(SECS)

@@ -1,0 +1,35 @@
+//! The words that all of Holdfast shares: identities, positions in a log, instants.
+//!
+//! Values only, with their order, their parsing and their display. No decision is made here, and
+//! nothing here can read a clock, a file or a random source: the crate is `no_std`.
+//!
+//! | value | meaning |
+//! | --- | --- |
+//! | [`DagId`], [`NodeId`], [`StoreId`], [`Boot`] | who is speaking, from which disk, since which start |
+//! | [`Lineage`] | the last link of the chain of site activations |
+//! | [`DatabaseId`], [`Generation`], [`ReplicaId`] | which Raft group, which incarnation of it, which copy |
+//! | [`LogId`], [`Chain`] | a position in a database's log, and the hash of all that stands before it |
+//! | [`Millis`] | an instant or a span, handed in by the caller |
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod copy;
+mod ids;
+mod log_id;
+mod mutant;
+mod time;
+mod write;
+
+pub use copy::CopyStatus;
+pub use ids::{
+    ActivationId, Boot, DagId, DatabaseId, Generation, Lineage, MailboxId, NodeId, ParseIdError,
+    ReplicaId, StoreId,
+};
+pub use log_id::{Chain, LogId};
+pub use mutant::Mutant;
+pub use time::Millis;
+pub use write::Write;

@@ -1,0 +1,69 @@
+//! Planted faults, to prove that the harness would notice the real ones.
+//!
+//! With the feature `mutants` a test chooses one by name at run time; without it (every release
+//! binary) [`Mutant::planted`] is the constant `false` and the faulty branches are not compiled in.
+
+/// A rule that is left out on purpose while it is planted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mutant {
+    /// An append is acknowledged to Raft before its fsync.
+    AckBeforeFsync = 1,
+    /// A vote is answered before it is durable.
+    VoteNotDurable,
+    /// A broken chain is not noticed at open.
+    ChainNotChecked,
+    /// A log that ends before its durable tail is not noticed at open.
+    TailNotChecked,
+    /// The log is purged beyond what the state has flushed.
+    PurgePastFlushed,
+    /// A linearizable read trusts the leader's lease.
+    LeaseRead,
+    /// A request id that was seen before is carried out again.
+    RequestIdIgnored,
+    /// A UID comes from a counter that is not written in the same batch.
+    UidOutsideBatch,
+    /// An entry of an unknown type is passed over.
+    UnknownEntrySkipped,
+    /// A frame of another generation is accepted.
+    WrongGenerationAccepted,
+}
+
+impl Mutant {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::AckBeforeFsync,
+        Self::VoteNotDurable,
+        Self::ChainNotChecked,
+        Self::TailNotChecked,
+        Self::PurgePastFlushed,
+        Self::LeaseRead,
+        Self::RequestIdIgnored,
+        Self::UidOutsideBatch,
+        Self::UnknownEntrySkipped,
+        Self::WrongGenerationAccepted,
+    ];
+
+    /// Whether this fault is planted in this process.
+    #[cfg(feature = "mutants")]
+    pub fn planted(self) -> bool {
+        PLANTED.load(core::sync::atomic::Ordering::Relaxed) == self as u8
+    }
+
+    /// Whether this fault is planted: never, in a build without the feature `mutants`.
+    #[cfg(not(feature = "mutants"))]
+    #[inline(always)]
+    pub const fn planted(self) -> bool {
+        false
+    }
+
+    /// Plants a fault for the rest of the process, or none.
+    #[cfg(feature = "mutants")]
+    pub fn plant(mutant: Option<Self>) {
+        let number = mutant.map_or(0, |mutant| mutant as u8);
+        PLANTED.store(number, core::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[cfg(feature = "mutants")]
+static PLANTED: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(0);

@@ -1,0 +1,1 @@
+//! openraft's glue. See ARCHITECTURE.md.

@@ -1,0 +1,59 @@
+//! The seam to a volume: everything that the log, META and seeding do to files goes through here.
+//!
+//! Two implementations: the real file system, and a simulated disk that keeps written and synced
+//! apart, tears writes, fails, fills up and rots by a seed. The calls block; they are made from the
+//! log thread (or from the simulation's own executor), never from a runtime thread.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Alignment, in bytes, of every offset, length and buffer of a file opened with `direct`.
+pub const BLOCK: usize = 4096;
+
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// It must exist; reads only.
+    Read,
+    /// It must exist; reads and writes in place, unbuffered where the file system can.
+    Direct,
+    /// It must not exist; it is made empty, for writing.
+    Create,
+}
+
+/// A volume's files.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Renames a file or folder over what may be there; durable after [`Disk::sync_dir`].
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// The names in a folder, sorted; an error of kind `NotFound` where there is no such folder.
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Makes a folder and those above it; harmless where it is there.
+    fn create_dir_all(&self, folder: &Path) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, folder: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder and all in it; harmless where it is not there.
+    fn remove_dir_all(&self, folder: &Path) -> io::Result<()>;
+    /// Whether a file or folder of this name is there.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Bytes that may still be written on the volume.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Reads exactly `buffer.len()` bytes at `offset`; `UnexpectedEof` where the file ends before.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `data` at `offset`; not durable before [`DiskFile::sync`].
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes what was written durable. After an error nothing is known, and it is never retried.
+    fn sync(&self) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Sets the length: the file is cut, or grows by zeroes.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+}
