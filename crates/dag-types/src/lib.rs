@@ -22,6 +22,7 @@ mod ids;
 mod log_id;
 mod mutant;
 mod time;
+mod view;
 mod write;
 
 pub use copy::CopyStatus;
@@ -32,4 +33,5 @@ pub use ids::{
 pub use log_id::{Chain, LogId};
 pub use mutant::Mutant;
 pub use time::Millis;
+pub use view::StateView;
 pub use write::Write;
