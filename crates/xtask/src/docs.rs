@@ -1,0 +1,91 @@
+//! The documents lead somewhere: links between them, paths in backticks, and a page for each error.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+/// Every dead link, missing file and missing page, in words.
+pub fn problems(root: &Path) -> anyhow::Result<Vec<String>> {
+    let mut problems = Vec::new();
+    for document in documents(root)? {
+        let text = std::fs::read_to_string(&document)
+            .with_context(|| format!("read {}", document.display()))?;
+        let folder = document.parent().unwrap_or(root);
+        let name = document.strip_prefix(root).unwrap_or(&document).display().to_string();
+        for link in links(&text) {
+            if !folder.join(link).exists() {
+                problems.push(format!("{name}: the link to {link} leads nowhere"));
+            }
+        }
+        for path in named_paths(&text) {
+            if !root.join(path).exists() {
+                problems.push(format!("{name}: there is no {path}"));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// The Markdown files at the top and below `docs/`.
+fn documents(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    collect(&root.join("docs"), &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Targets of `[text](target)` inside the repository, without their anchors.
+fn links(text: &str) -> Vec<&str> {
+    text.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')').map(|(target, _)| target))
+        .map(|target| target.split('#').next().unwrap_or(target))
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+        .collect()
+}
+
+/// Words in backticks that can only be files of this repository.
+fn named_paths(text: &str) -> Vec<&str> {
+    const TOPS: [&str; 5] = ["crates/", "chaos-tests/", "proto/", "docs/", "cluster-configs/"];
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| TOPS.iter().any(|top| word.starts_with(top)))
+        .filter(|word| !word.contains([' ', '*', '<', '{', '\n']))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_links_inside_the_repository_are_followed() {
+        let text = "[a](b.md#c) [d](https://e) [f](#g)";
+        assert_eq!(links(text), ["b.md"]);
+    }
+
+    #[test]
+    fn a_path_is_a_word_in_backticks_below_a_known_folder() {
+        let text = "see `crates/mailbox/src/apply.rs` and `cargo test` and `crates/*/src`";
+        assert_eq!(named_paths(text), ["crates/mailbox/src/apply.rs"]);
+    }
+}
