@@ -5,6 +5,22 @@
 //! | [`mailbox::v1`] | mail front ends |
 //! | [`admin::v1`] | operators: `dagctl` |
 //! | [`peer::v1`] | the nodes of one DAG among themselves; never served to others |
+//!
+//! An error is a [`Problem`]: a stable [`Reason`] with the facts that belong to it. It travels as
+//! the status of a call or as a `Failure` inside a session, and reads back as what it was.
+//! Conversions between the messages and the types of `dag-types` stand in [`convert`]; nothing is
+//! decided in this crate.
+
+pub mod convert;
+mod definition;
+pub mod limits;
+mod problem;
+mod reason;
+mod uid_set;
+
+pub use convert::{BadMessage, Token};
+pub use problem::{Facts, Problem};
+pub use reason::{DOMAIN, Reason, Retry};
 
 /// What mail front ends call.
 pub mod mailbox {

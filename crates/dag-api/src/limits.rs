@@ -1,0 +1,44 @@
+//! The API's limits, in one place for servers, clients and tools. Beyond one of them a call is
+//! refused with [`Reason::TooLarge`](crate::Reason::TooLarge) or
+//! [`Reason::LimitExceeded`](crate::Reason::LimitExceeded), naming the value and the limit.
+
+use std::time::Duration;
+
+/// Bytes of a message.
+pub const MESSAGE_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of a message that travels in one frame: by a unary call, or as the only chunk in a
+/// session. Larger ones are sent in chunks.
+pub const SINGLE_FRAME_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one chunk of several.
+pub const CHUNK_BYTES_MAX: usize = 256 << 10;
+/// Recipients of one delivery to one database.
+pub const RECIPIENTS_MAX: usize = 1_000;
+/// Messages that one call may change.
+pub const MESSAGES_PER_CALL_MAX: u64 = 1_000;
+/// Entries of one page; more is taken for this.
+pub const PAGE_MAX: u32 = 1_000;
+/// Bytes of a request id or a delivery id; visible ASCII.
+pub const CALLER_ID_BYTES_MAX: usize = 128;
+/// Bytes that one gRPC message may have on the wire: tonic's own default for what it receives.
+pub const WIRE_BYTES_MAX: usize = 4 << 20;
+/// The longest time that a node works on one attempt.
+pub const ATTEMPT_MAX: Duration = Duration::from_secs(2);
+
+/// Whether a text may serve as a request id or a delivery id.
+pub fn is_caller_id(id: &str) -> bool {
+    (1..=CALLER_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_id_is_visible_ascii_of_bounded_length() {
+        assert!(is_caller_id("q7-ä".replace('ä', "a").as_str()));
+        assert!(is_caller_id(&"x".repeat(CALLER_ID_BYTES_MAX)));
+        for id in ["", "a b", "ä", "a\n", &"x".repeat(CALLER_ID_BYTES_MAX + 1)] {
+            assert!(!is_caller_id(id), "{id:?}");
+        }
+    }
+}
