@@ -1,0 +1,400 @@
+//! The transitions of the control group.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use dag_types::{Boot, DatabaseId, Generation, LogId, NodeId, StateView, StoreId};
+use prost::Message;
+
+use super::command::{Command, CreateDag, CreateDatabase, Founder, Order, RegisterBoot};
+use super::definition::{Definition, NodeDefinition, is_name, name_problem};
+use super::record::{
+    AUDIT, AuditRow, COUNTERS, Counters, DAG, DATABASES, DagRecord, DatabaseRecord, LINEAGE,
+    LineageLink, LinkKind, NAMES, NODES, NamedDatabase, NodeRecord, ReplicaRecord, SITES,
+    SiteRecord, number_key, text_key,
+};
+use super::response::{
+    BootRegistered, BootTurnedBack, DagCreated, DagExists, DatabaseCreated, InvalidName, NameTaken,
+    NoDag, Outcome, Problems, Rejection, RequestIdReused, Response, UnknownNode, UnknownStore,
+};
+use super::state::ControlState;
+use crate::change::{Applied, Change, Digest, Fault, decode, read, read_digest};
+use crate::placement::{self, PlacedCopy, Placement, Wish};
+use crate::request::{self, Seen};
+
+/// Audit rows that are kept; the oldest goes when one more comes.
+const AUDIT_ROWS_MAX: u64 = 10_000;
+
+/// The effect of one entry of the control log. The same input gives the same output, for ever.
+pub fn apply<V: StateView>(
+    view: &V,
+    at: LogId,
+    command: &Command,
+) -> Result<Applied<Response>, Fault<V::Error>> {
+    let mut change = Change::new(view);
+    let order = command.order.as_ref().ok_or(Fault::UnknownCommand)?;
+    let verdict = match order {
+        Order::CreateDag(order) => create_dag(&mut change, command, order)?,
+        Order::RegisterBoot(order) => register_boot(&mut change, order)?,
+        Order::CreateDatabase(order) => create_database(&mut change, command, order)?,
+    };
+    let response = match verdict {
+        Verdict::Done(outcome) => {
+            audit(&mut change, at, command, order, true)?;
+            outcome.into()
+        }
+        Verdict::AlreadyDone(outcome) => outcome.into(),
+        Verdict::Refused(rejection) => {
+            audit(&mut change, at, command, order, false)?;
+            rejection.into()
+        }
+    };
+    change.finish(response)
+}
+
+/// The content digest of the control group's state.
+pub fn digest<V: StateView>(view: &V) -> Result<Digest, Fault<V::Error>> {
+    read_digest(view)
+}
+
+/// What a command comes to.
+enum Verdict {
+    Done(Outcome),
+    /// An equal command did it before: nothing is changed, and the audit has its row already.
+    AlreadyDone(Outcome),
+    Refused(Rejection),
+}
+
+impl Verdict {
+    fn refused(rejection: Rejection) -> Self {
+        Self::Refused(rejection)
+    }
+}
+
+// --- CreateDag ---------------------------------------------------------------------------------
+
+fn create_dag<V: StateView>(
+    change: &mut Change<'_, V>,
+    command: &Command,
+    order: &CreateDag,
+) -> Result<Verdict, Fault<V::Error>> {
+    if let Some(dag) = read::<V, DagRecord>(change.before(), DAG, "the DAG's record")? {
+        return Ok(match dag.dag == order.dag {
+            true => Verdict::AlreadyDone(Outcome::DagCreated(DagCreated { replayed: true })),
+            false => Verdict::refused(Rejection::DagExists(DagExists { dag: dag.dag })),
+        });
+    }
+    let definition = order.definition.clone().unwrap_or_default();
+    let problems = creation_problems(order, &definition);
+    if !problems.is_empty() {
+        return Ok(Verdict::refused(Rejection::InvalidDefinition(Problems { problems })));
+    }
+    put_dag(change, command, order, &definition);
+    let nodes = definition.nodes.iter().map(|node| node_record(node, &order.founders));
+    let nodes: Vec<NodeRecord> = nodes.collect();
+    for node in &nodes {
+        change.put(number_key(NODES, node.node), node);
+    }
+    put_first_databases(change, command, &definition, &nodes);
+    Ok(Verdict::Done(Outcome::DagCreated(DagCreated { replayed: false })))
+}
+
+fn creation_problems(order: &CreateDag, definition: &Definition) -> Vec<String> {
+    let mut problems = definition.problems();
+    if order.dag.len() != 16 || order.activation.len() != 16 {
+        problems.push("the ids of the DAG and of the first link need sixteen bytes each".into());
+    }
+    for node in &definition.nodes {
+        if store_of(node.node, &order.founders) == StoreId::NIL {
+            problems.push(format!("the store of node {} is not named", node.node));
+        }
+    }
+    problems
+}
+
+fn store_of(node: u64, founders: &[Founder]) -> StoreId {
+    let founder = founders.iter().find(|founder| founder.node == node);
+    founder.and_then(|founder| StoreId::from_slice(&founder.store)).unwrap_or(StoreId::NIL)
+}
+
+fn put_dag<V: StateView>(
+    change: &mut Change<'_, V>,
+    command: &Command,
+    order: &CreateDag,
+    definition: &Definition,
+) {
+    change.put(
+        DAG,
+        &DagRecord {
+            dag: order.dag.clone(),
+            name: definition.name.clone(),
+            primary_site: definition.sites.first().cloned().unwrap_or_default(),
+            created_at_ms: command.at_ms,
+            database_timeouts: definition.database_timeouts,
+            control_timeouts: definition.control_timeouts,
+        },
+    );
+    change.put(
+        number_key(LINEAGE, 1),
+        &LineageLink {
+            epoch: 1,
+            activation: order.activation.clone(),
+            kind: LinkKind::First.into(),
+            parent: Bytes::new(),
+            started_sites: definition.sites.clone(),
+            at_ms: command.at_ms,
+            who: command.who.clone(),
+        },
+    );
+    for name in &definition.sites {
+        change.put(text_key(SITES, name), &SiteRecord { name: name.clone(), started: true });
+    }
+}
+
+fn node_record(node: &NodeDefinition, founders: &[Founder]) -> NodeRecord {
+    NodeRecord {
+        node: node.node,
+        name: node.name.clone(),
+        site: node.site.clone(),
+        witness: node.witness,
+        peer_address: node.peer_address.clone(),
+        client_address: node.client_address.clone(),
+        admin_address: node.admin_address.clone(),
+        store: Bytes::copy_from_slice(&store_of(node.node, founders).0),
+        boot_counter: 0,
+        boot_id: 0,
+    }
+}
+
+/// The control group itself and the directory: databases that every DAG has.
+fn put_first_databases<V: StateView>(
+    change: &mut Change<'_, V>,
+    command: &Command,
+    definition: &Definition,
+    nodes: &[NodeRecord],
+) {
+    let founding = definition.founding_replicas();
+    let mut counters = Counters {
+        next_database: DatabaseId::FIRST_MAILBOX_DATABASE.0,
+        next_replica: founding.len() as u64 + 1,
+        next_audit: 1,
+    };
+    let mut copies: Vec<ReplicaRecord> = founding
+        .iter()
+        .map(|copy| ReplicaRecord {
+            replica: copy.replica.0,
+            node: copy.node.0,
+            store: store_on(nodes, copy.node),
+            voter: copy.voter,
+        })
+        .collect();
+    copies.sort_by_key(|copy| (!copy.voter, copy.node));
+    let control = DatabaseRecord {
+        database: DatabaseId::CONTROL.0,
+        name: "control".to_string(),
+        generation: Generation::FIRST.0,
+        active_site: String::new(),
+        replicas: copies,
+        created_at_ms: command.at_ms,
+        reasons: placement::control_voters(&definition.dag()).findings,
+    };
+    put_database(change, &control);
+    let everywhere = Wish { everywhere: true, ..Wish::default() };
+    let placed = placement::place(&definition.dag(), &everywhere)
+        .expect("a definition without problems has a data node");
+    let directory = database_record(
+        DatabaseId::DIRECTORY,
+        "directory",
+        command.at_ms,
+        placed,
+        nodes,
+        &mut counters,
+    );
+    put_database(change, &directory);
+    change.put(COUNTERS, &counters);
+}
+
+fn put_database<V: StateView>(change: &mut Change<'_, V>, database: &DatabaseRecord) {
+    change.put(number_key(DATABASES, database.database), database);
+    let name = database.name.to_ascii_lowercase();
+    change.put(text_key(NAMES, &name), &NamedDatabase { database: database.database });
+}
+
+/// Gives out the replica ids of a new database.
+fn database_record(
+    id: DatabaseId,
+    name: &str,
+    at_ms: u64,
+    placed: Placement,
+    nodes: &[NodeRecord],
+    counters: &mut Counters,
+) -> DatabaseRecord {
+    let first = counters.next_replica;
+    counters.next_replica += placed.copies.len() as u64;
+    let number = |(i, copy): (usize, &PlacedCopy)| ReplicaRecord {
+        replica: first + i as u64,
+        node: copy.node.0,
+        store: store_on(nodes, copy.node),
+        voter: copy.voter,
+    };
+    DatabaseRecord {
+        database: id.0,
+        name: name.to_string(),
+        generation: Generation::FIRST.0,
+        active_site: placed.active_site.unwrap_or_default(),
+        replicas: placed.copies.iter().enumerate().map(number).collect(),
+        created_at_ms: at_ms,
+        reasons: placed.reasons,
+    }
+}
+
+fn store_on(nodes: &[NodeRecord], id: NodeId) -> Bytes {
+    let node = nodes.iter().find(|node| node.id() == id);
+    node.map(|node| node.store.clone()).expect("placement names nodes of the DAG only")
+}
+
+// --- RegisterBoot ------------------------------------------------------------------------------
+
+fn register_boot<V: StateView>(
+    change: &mut Change<'_, V>,
+    order: &RegisterBoot,
+) -> Result<Verdict, Fault<V::Error>> {
+    if read::<V, DagRecord>(change.before(), DAG, "the DAG's record")?.is_none() {
+        return Ok(Verdict::refused(Rejection::NoDag(NoDag {})));
+    }
+    let key = number_key(NODES, order.node);
+    let Some(mut node) = read::<V, NodeRecord>(change.before(), &key, "a node")? else {
+        let unknown = UnknownNode { node: order.node };
+        return Ok(Verdict::refused(Rejection::UnknownNode(unknown)));
+    };
+    if node.store != order.store {
+        let unknown = UnknownStore { node: order.node, registered: node.store };
+        return Ok(Verdict::refused(Rejection::UnknownStore(unknown)));
+    }
+    let boot = Boot { counter: order.boot_counter, id: order.boot_id };
+    if boot == node.boot() && boot.counter > 0 {
+        let done = BootRegistered { replayed: true };
+        return Ok(Verdict::AlreadyDone(Outcome::BootRegistered(done)));
+    }
+    if boot.counter <= node.boot_counter {
+        return Ok(Verdict::refused(Rejection::BootTurnedBack(BootTurnedBack {
+            node: order.node,
+            counter: boot.counter,
+            registered_counter: node.boot_counter,
+        })));
+    }
+    node.boot_counter = boot.counter;
+    node.boot_id = boot.id;
+    change.put(key, &node);
+    Ok(Verdict::Done(Outcome::BootRegistered(BootRegistered { replayed: false })))
+}
+
+// --- CreateDatabase ----------------------------------------------------------------------------
+
+fn create_database<V: StateView>(
+    change: &mut Change<'_, V>,
+    command: &Command,
+    order: &CreateDatabase,
+) -> Result<Verdict, Fault<V::Error>> {
+    let content = order.encode_to_vec();
+    if !request::is_request_id(&order.request_id) {
+        return Ok(Verdict::refused(Rejection::RequestIdReused(RequestIdReused {})));
+    }
+    match request::seen(change.before(), &order.request_id, &content)? {
+        Seen::Replay(first) => {
+            let mut first: DatabaseCreated = decode("a remembered answer", first)?;
+            first.replayed = true;
+            return Ok(Verdict::AlreadyDone(Outcome::DatabaseCreated(first)));
+        }
+        Seen::Reused => {
+            return Ok(Verdict::refused(Rejection::RequestIdReused(RequestIdReused {})));
+        }
+        Seen::New => {}
+    }
+    let Some(state) = ControlState::read(change.before())? else {
+        return Ok(Verdict::refused(Rejection::NoDag(NoDag {})));
+    };
+    let placed = match check_new_database(&state, order) {
+        Ok(placed) => placed,
+        Err(rejection) => return Ok(Verdict::Refused(rejection)),
+    };
+    let mut counters: Counters =
+        read(change.before(), COUNTERS, "the counters")?.expect("written with the DAG");
+    let id = DatabaseId(counters.next_database);
+    counters.next_database += 1;
+    let database =
+        database_record(id, &order.name, command.at_ms, placed, &state.nodes, &mut counters);
+    put_database(change, &database);
+    change.put(COUNTERS, &counters);
+    let created = DatabaseCreated { database: Some(database), replayed: false };
+    request::remember(change, command.at_ms, &order.request_id, &content, &created)?;
+    Ok(Verdict::Done(Outcome::DatabaseCreated(created)))
+}
+
+fn check_new_database(
+    state: &ControlState,
+    order: &CreateDatabase,
+) -> Result<Placement, Rejection> {
+    if !is_name(&order.name) {
+        let problem = name_problem("a database's name", &order.name);
+        return Err(Rejection::InvalidName(InvalidName { problem }));
+    }
+    if let Some(other) = state.database_named(&order.name) {
+        let taken = NameTaken { name: order.name.clone(), database: other.database };
+        return Err(Rejection::NameTaken(taken));
+    }
+    let wish = Wish {
+        site: Some(order.site.clone()).filter(|site| !site.is_empty()),
+        nodes: order.nodes.iter().map(|node| NodeId(*node)).collect(),
+        everywhere: false,
+    };
+    placement::place(&state.placement(), &wish).map_err(|reasons| {
+        let problems = reasons.iter().map(ToString::to_string).collect();
+        Rejection::NoPlacement(Problems { problems })
+    })
+}
+
+// --- Audit -------------------------------------------------------------------------------------
+
+fn audit<V: StateView>(
+    change: &mut Change<'_, V>,
+    at: LogId,
+    command: &Command,
+    order: &Order,
+    accepted: bool,
+) -> Result<(), Fault<V::Error>> {
+    let (action, object) = match order {
+        Order::CreateDag(order) => {
+            let name = order.definition.as_ref().map(|definition| definition.name.clone());
+            ("create dag", name.unwrap_or_default())
+        }
+        Order::RegisterBoot(order) => {
+            ("register boot", format!("node {} start {}", order.node, order.boot_counter))
+        }
+        Order::CreateDatabase(order) => ("create database", order.name.clone()),
+    };
+    let row = AuditRow {
+        index: at.index,
+        at_ms: command.at_ms,
+        who: command.who.clone(),
+        from: command.from.clone(),
+        reason: command.reason.clone(),
+        action: action.to_string(),
+        object,
+        accepted,
+    };
+    let mut counters = change.pending_or_before::<Counters>(COUNTERS, "the counters")?;
+    change.put(number_key(AUDIT, counters.next_audit), &row);
+    if let Some(oldest) = counters.next_audit.checked_sub(AUDIT_ROWS_MAX) {
+        change.delete(number_key(AUDIT, oldest));
+    }
+    counters.next_audit += 1;
+    change.put(COUNTERS, &counters);
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "apply_test.rs"]
+mod tests;

@@ -1,0 +1,28 @@
+//! The control group's machine: the only authority on nodes, stores and boots, sites, lineage,
+//! databases and replica ids.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`command`] | what is asked of the DAG |
+//! | [`response`] | what became of it, rejections included |
+//! | [`record`] | what is stored, and under which key |
+//! | [`definition`] | what a DAG is created from, and everything that can be wrong with it |
+//! | [`state`] | all records read at once, for decisions and for status |
+//! | `apply` | the transitions |
+
+mod apply;
+pub mod command;
+pub mod definition;
+pub mod record;
+pub mod response;
+pub mod state;
+
+pub use apply::{apply, digest};
+pub use command::{Command, CreateDag, CreateDatabase, Order, RegisterBoot};
+pub use definition::{Definition, FoundingReplica};
+pub use record::{
+    AuditRow, DagRecord, DatabaseRecord, LineageLink, LinkKind, NodeRecord, ReplicaRecord,
+    SiteRecord, Timeouts,
+};
+pub use response::{Outcome, Rejection, Response};
+pub use state::ControlState;
