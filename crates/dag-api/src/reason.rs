@@ -111,10 +111,16 @@ reasons! {
     MailboxNotFound = "MAILBOX_NOT_FOUND", NotFound, Never;
     /// The address has a mailbox already.
     MailboxExists = "MAILBOX_EXISTS", AlreadyExists, Never;
+    /// The mailbox was deleted.
+    MailboxDeleted = "MAILBOX_DELETED", NotFound, Never;
     /// There is no such folder in the mailbox.
     FolderNotFound = "FOLDER_NOT_FOUND", NotFound, Never;
     /// The name or the special use is taken.
     FolderExists = "FOLDER_EXISTS", AlreadyExists, Never;
+    /// Not a name that a folder can have.
+    FolderNameInvalid = "FOLDER_NAME_INVALID", InvalidArgument, Never;
+    /// Not a keyword (RFC 9051 9, `flag-keyword`).
+    KeywordInvalid = "KEYWORD_INVALID", InvalidArgument, Never;
     /// There is no such message in the folder.
     MessageNotFound = "MESSAGE_NOT_FOUND", NotFound, Never;
     /// There is no such database.
@@ -127,6 +133,8 @@ reasons! {
     PlacementImpossible = "PLACEMENT_IMPOSSIBLE", FailedPrecondition, Never;
     /// The id was used before for something else.
     RequestIdReused = "REQUEST_ID_REUSED", InvalidArgument, Never;
+    /// The delivery id was used before for another message.
+    DeliveryIdReused = "DELIVERY_ID_REUSED", InvalidArgument, Never;
     /// The folder's UIDVALIDITY is another. Fact: the current one.
     UidValidityChanged = "UIDVALIDITY_CHANGED", FailedPrecondition, Never;
     /// The bytes are not those of the digest, checksum or size that came with them.
@@ -137,6 +145,8 @@ reasons! {
     LimitExceeded = "LIMIT_EXCEEDED", InvalidArgument, Never;
     /// The mailbox is full.
     OverQuota = "OVER_QUOTA", ResourceExhausted, Never;
+    /// A counter of the folder or mailbox is at its end.
+    CounterExhausted = "COUNTER_EXHAUSTED", FailedPrecondition, Never;
     /// The page token belongs to another query, or is none.
     PageTokenInvalid = "PAGE_TOKEN_INVALID", InvalidArgument, Never;
     /// A field is missing or makes no sense. Fact: which.

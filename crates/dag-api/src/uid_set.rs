@@ -9,29 +9,34 @@ impl UidSet {
         Self { ranges: vec![UidRange { first, last }] }
     }
 
-    /// Refuses a set with a UID 0 or a range that runs backwards.
+    /// Refuses a set with a UID 0.
     pub fn validate(&self) -> Result<(), BadMessage> {
-        let sound = |range: &UidRange| range.first >= 1 && range.first <= range.last;
-        let bad = BadMessage { field: "uids", wanted: "ranges of UIDs from 1 on, first <= last" };
+        let sound = |range: &UidRange| range.first >= 1 && range.last >= 1;
+        let bad = BadMessage { field: "uids", wanted: "ranges of UIDs from 1 on" };
         if self.ranges.iter().all(sound) { Ok(()) } else { Err(bad) }
     }
 
-    /// How many UIDs the ranges span; a UID in two ranges counts twice, a range that runs backwards
-    /// not at all.
+    /// How many UIDs the ranges span; a UID in two ranges counts twice.
     pub fn span(&self) -> u64 {
-        let width =
-            |range: &UidRange| (u64::from(range.last) + 1).saturating_sub(range.first.into());
+        let width = |range: &UidRange| u64::from(range.last.abs_diff(range.first)) + 1;
         self.ranges.iter().map(width).sum()
     }
 
     /// Whether a UID is in the set.
     pub fn contains(&self, uid: u32) -> bool {
-        self.ranges.iter().any(|range| (range.first..=range.last).contains(&uid))
+        self.ranges.iter().any(|range| range.ascending().contains(&uid))
     }
 
     /// The UIDs, range after range. There may be billions of them: look at [`span`](Self::span).
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.ranges.iter().flat_map(|range| range.first..=range.last)
+        self.ranges.iter().flat_map(UidRange::ascending)
+    }
+}
+
+impl UidRange {
+    /// Its UIDs from the lowest to the highest, whichever end was named first.
+    pub fn ascending(&self) -> std::ops::RangeInclusive<u32> {
+        self.first.min(self.last)..=self.first.max(self.last)
     }
 }
 
@@ -65,10 +70,12 @@ mod tests {
     }
 
     #[test]
-    fn a_uid_of_zero_or_a_range_that_runs_backwards_is_refused() {
+    fn a_range_may_be_named_backwards_and_a_uid_of_zero_is_refused() {
+        let backwards = UidSet::range(5, 3);
+        assert!(backwards.validate().is_ok() && backwards.contains(4));
+        assert_eq!((backwards.span(), backwards.iter().count()), (3, 3));
         assert!(UidSet::range(0, 4).validate().is_err());
-        assert!(UidSet::range(5, 4).validate().is_err());
-        assert_eq!(UidSet::range(5, 3).span(), 0);
+        assert!(UidSet::range(4, 0).validate().is_err());
         assert_eq!(UidSet::range(1, u32::MAX).span(), u64::from(u32::MAX));
     }
 }
