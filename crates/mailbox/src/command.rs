@@ -1,0 +1,381 @@
+//! The commands that a database replicates, as they stand in the log.
+//!
+//! A command carries everything that `apply` may not find out by itself: the proposer's clock, ids
+//! made at random, digests of bodies, what a MIME parser saw. UIDs, mod-sequences and all other
+//! numbers are missing on purpose: only `apply` gives them out, from the state alone.
+//!
+//! An added field needs a new [`COMMAND_VERSION`] in the entry's envelope, because a copy that does
+//! not know the field would pass over it and differ from the others.
+
+use alloc::string::String;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use dag_types::{MailboxId, Millis};
+use prost::{Message, Oneof};
+
+use crate::view::Fault;
+
+/// The version of the commands below, for the envelope of the log entry.
+pub const COMMAND_VERSION: u8 = 1;
+
+/// One replicated command.
+#[derive(Clone, PartialEq, Message)]
+pub struct Command {
+    /// Chosen by the client, the same for each of its attempts; scoped by the mailbox. Needed for
+    /// everything but a delivery, which has its own `delivery_id`, and a sweep.
+    #[prost(string, tag = "1")]
+    pub request_id: String,
+    /// The proposer's clock, milliseconds since 1970. `apply` never lets it go back.
+    #[prost(uint64, tag = "2")]
+    pub proposed_at_ms: u64,
+    /// What to do. None: written by a newer version, which is a fault.
+    #[prost(oneof = "Operation", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    pub operation: Option<Operation>,
+}
+
+/// What a command does.
+#[derive(Clone, PartialEq, Oneof)]
+pub enum Operation {
+    /// A new mailbox with its INBOX.
+    #[prost(message, tag = "10")]
+    CreateMailbox(CreateMailbox),
+    /// Marks a mailbox as deleted.
+    #[prost(message, tag = "11")]
+    DeleteMailbox(DeleteMailbox),
+    /// A new folder.
+    #[prost(message, tag = "12")]
+    CreateFolder(CreateFolder),
+    /// A message from outside, to the INBOX of each recipient.
+    #[prost(message, tag = "13")]
+    Deliver(Deliver),
+    /// A message from the mailbox's user, to one folder.
+    #[prost(message, tag = "14")]
+    Append(Append),
+    /// Changes flags and keywords.
+    #[prost(message, tag = "15")]
+    StoreFlags(StoreFlags),
+    /// Removes messages.
+    #[prost(message, tag = "16")]
+    Expunge(Expunge),
+    /// Removes rows whose time is over.
+    #[prost(message, tag = "17")]
+    Sweep(Sweep),
+}
+
+/// A new mailbox with its INBOX.
+#[derive(Clone, PartialEq, Message)]
+pub struct CreateMailbox {
+    /// Sixteen random bytes, reserved in the directory before.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub mailbox_id: Bytes,
+    /// The addresses it receives for. Compared without regard to ASCII case.
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: Vec<String>,
+}
+
+/// Marks a mailbox as deleted: it answers nothing any more, and its rows stay until retention ends.
+#[derive(Clone, PartialEq, Message)]
+pub struct DeleteMailbox {
+    /// Which one.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub mailbox_id: Bytes,
+}
+
+/// A new folder.
+#[derive(Clone, PartialEq, Message)]
+pub struct CreateFolder {
+    /// In which mailbox.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub mailbox_id: Bytes,
+    /// The folder that holds it; 0 is the root.
+    #[prost(uint32, tag = "2")]
+    pub parent: u32,
+    /// Its own name, one level, in Unicode's normal form C (the proposer's duty: normalisation
+    /// tables change between versions, so `apply` must not use them).
+    #[prost(string, tag = "3")]
+    pub name: String,
+}
+
+/// A message's bytes and what the proposer found out about them.
+#[derive(Clone, PartialEq, Message)]
+pub struct Content {
+    /// Length of `body`. Said twice so that a body cut on its way is noticed.
+    #[prost(uint64, tag = "1")]
+    pub size: u64,
+    /// BLAKE3 of `body`, 32 bytes: its identity. Equal bodies are stored once.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub blake3: Bytes,
+    /// CRC-32 of `body`, checked by whoever reads it.
+    #[prost(uint32, tag = "3")]
+    pub crc32: u32,
+    /// What a parser saw. Not part of what makes two requests equal.
+    #[prost(message, required, tag = "4")]
+    pub parsed: Parsed,
+    /// The message as received: header and body, byte for byte.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub body: Bytes,
+}
+
+/// What MIME parsing yields, computed by the proposer, because two versions of a parser may differ.
+#[derive(Clone, PartialEq, Message)]
+pub struct Parsed {
+    /// The `Message-ID` field.
+    #[prost(string, tag = "1")]
+    pub message_id: String,
+    /// What groups messages into threads.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub thread_key: Bytes,
+    /// ENVELOPE, in the form that the API gives it.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub envelope: Bytes,
+    /// BODYSTRUCTURE with offsets, in the form that the API gives it.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub body_structure: Bytes,
+    /// At most 256 characters (RFC 8970 3.3).
+    #[prost(string, tag = "5")]
+    pub preview: String,
+}
+
+/// A message from outside, to the INBOX of each recipient.
+#[derive(Clone, PartialEq, Message)]
+pub struct Deliver {
+    /// Chosen by the transport, the same for each of its attempts. A mailbox stores it once.
+    #[prost(string, tag = "1")]
+    pub delivery_id: String,
+    /// The envelope's sender; empty for a bounce.
+    #[prost(string, tag = "2")]
+    pub sender: String,
+    /// Those of this database.
+    #[prost(message, repeated, tag = "3")]
+    pub recipients: Vec<Recipient>,
+    /// When it was received, milliseconds since 1970; 0 means `proposed_at_ms`.
+    #[prost(uint64, tag = "4")]
+    pub received_ms: u64,
+    /// What is stored.
+    #[prost(message, required, tag = "15")]
+    pub content: Content,
+}
+
+/// One recipient, resolved by the directory.
+#[derive(Clone, PartialEq, Message)]
+pub struct Recipient {
+    /// The envelope's address as the mailbox has it (without a `+tag`). Checked against the
+    /// mailbox, so that a stale directory cannot misdeliver; empty means that the caller names
+    /// the mailbox itself.
+    #[prost(string, tag = "1")]
+    pub address: String,
+    /// Whose INBOX.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub mailbox_id: Bytes,
+}
+
+/// A message from the mailbox's user, to one folder (RFC 9051 6.3.12).
+#[derive(Clone, PartialEq, Message)]
+pub struct Append {
+    /// Whose folder.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub mailbox_id: Bytes,
+    /// Which folder.
+    #[prost(uint32, tag = "2")]
+    pub folder: u32,
+    /// Refused when the folder's differs; 0 accepts any.
+    #[prost(uint32, tag = "3")]
+    pub expected_uid_validity: u32,
+    /// Bits of [`crate::flags`].
+    #[prost(uint32, tag = "4")]
+    pub system_flags: u32,
+    /// Keywords, in any case.
+    #[prost(string, repeated, tag = "5")]
+    pub keywords: Vec<String>,
+    /// INTERNALDATE, milliseconds since 1970; 0 means `proposed_at_ms`.
+    #[prost(uint64, tag = "6")]
+    pub internal_date_ms: u64,
+    /// What is stored.
+    #[prost(message, required, tag = "15")]
+    pub content: Content,
+}
+
+/// What to do with the flags named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum FlagAction {
+    /// Not said; refused.
+    Unspecified = 0,
+    /// `+FLAGS`
+    Add = 1,
+    /// `-FLAGS`
+    Remove = 2,
+    /// `FLAGS`
+    Replace = 3,
+}
+
+/// UIDs from `first` to `last`, both included, in either order (RFC 9051 9, `seq-range`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Message)]
+pub struct UidRange {
+    /// 1 and above.
+    #[prost(uint32, tag = "1")]
+    pub first: u32,
+    /// `u32::MAX` reaches to the end of the folder.
+    #[prost(uint32, tag = "2")]
+    pub last: u32,
+}
+
+/// Changes flags and keywords (RFC 9051 6.4.6, RFC 7162 3.1.3).
+#[derive(Clone, PartialEq, Message)]
+pub struct StoreFlags {
+    /// Whose folder.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub mailbox_id: Bytes,
+    /// Which folder.
+    #[prost(uint32, tag = "2")]
+    pub folder: u32,
+    /// Refused when the folder's differs; 0 accepts any.
+    #[prost(uint32, tag = "3")]
+    pub expected_uid_validity: u32,
+    /// Which messages. UIDs that do not exist are passed over.
+    #[prost(message, repeated, tag = "4")]
+    pub uids: Vec<UidRange>,
+    /// Add, remove or replace.
+    #[prost(enumeration = "FlagAction", tag = "5")]
+    pub action: i32,
+    /// Bits of [`crate::flags`].
+    #[prost(uint32, tag = "6")]
+    pub system_flags: u32,
+    /// Keywords, in any case.
+    #[prost(string, repeated, tag = "7")]
+    pub keywords: Vec<String>,
+    /// UNCHANGEDSINCE: messages with a greater mod-sequence are left alone and listed.
+    #[prost(uint64, optional, tag = "8")]
+    pub unchanged_since: Option<u64>,
+}
+
+/// Removes messages (RFC 4315 2.1).
+#[derive(Clone, PartialEq, Message)]
+pub struct Expunge {
+    /// Whose folder.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub mailbox_id: Bytes,
+    /// Which folder.
+    #[prost(uint32, tag = "2")]
+    pub folder: u32,
+    /// Refused when the folder's differs; 0 accepts any.
+    #[prost(uint32, tag = "3")]
+    pub expected_uid_validity: u32,
+    /// Which messages. UIDs that do not exist are passed over.
+    #[prost(message, repeated, tag = "4")]
+    pub uids: Vec<UidRange>,
+    /// Only those that are `\Deleted` too.
+    #[prost(bool, tag = "5")]
+    pub only_deleted: bool,
+}
+
+/// Removes rows whose time is over. Only a log entry may do that, never a copy by itself.
+#[derive(Clone, PartialEq, Message)]
+pub struct Sweep {
+    /// Rows due up to this instant, and never later than the database's own stamp.
+    #[prost(uint64, tag = "1")]
+    pub before_ms: u64,
+    /// Rows at most.
+    #[prost(uint32, tag = "2")]
+    pub limit: u32,
+}
+
+impl Command {
+    /// A command as the proposer makes it. `now` is its clock, since 1970.
+    pub fn new(request_id: impl Into<String>, now: Millis, operation: Operation) -> Self {
+        Self { request_id: request_id.into(), proposed_at_ms: now.0, operation: Some(operation) }
+    }
+
+    /// The bytes for the log entry.
+    pub fn encode_to_bytes(&self) -> Bytes {
+        Bytes::from(self.encode_to_vec())
+    }
+
+    /// Reads a log entry. A body becomes a slice of `bytes`, not a copy.
+    pub fn decode_from(bytes: Bytes) -> Result<Self, Fault> {
+        let command = Self::decode(bytes)
+            .map_err(|error| Fault::UnknownCommand { detail: error.to_string() })?;
+        if command.operation.is_none() {
+            let detail = "it has no operation that this version knows".to_string();
+            return Err(Fault::UnknownCommand { detail });
+        }
+        Ok(command)
+    }
+}
+
+impl Content {
+    /// Measures a body. The CRC-32 comes from the caller, who has it from the upload.
+    pub fn new(body: Bytes, crc32: u32, parsed: Parsed) -> Self {
+        let digest = blake3::hash(&body);
+        Self {
+            size: body.len() as u64,
+            blake3: Bytes::copy_from_slice(digest.as_bytes()),
+            crc32,
+            parsed,
+            body,
+        }
+    }
+}
+
+impl Recipient {
+    /// A recipient as the directory resolved it.
+    pub fn new(address: impl Into<String>, mailbox: MailboxId) -> Self {
+        Self { address: address.into(), mailbox_id: id_bytes(mailbox) }
+    }
+}
+
+impl UidRange {
+    /// Both ends included.
+    pub fn new(first: u32, last: u32) -> Self {
+        Self { first, last }
+    }
+}
+
+impl CreateMailbox {
+    /// A mailbox with the id that the directory reserved.
+    pub fn new(mailbox: MailboxId, addresses: Vec<String>) -> Self {
+        Self { mailbox_id: id_bytes(mailbox), addresses }
+    }
+}
+
+impl DeleteMailbox {
+    /// Of that mailbox.
+    pub fn new(mailbox: MailboxId) -> Self {
+        Self { mailbox_id: id_bytes(mailbox) }
+    }
+}
+
+impl CreateFolder {
+    /// Below `parent`; 0 is the root.
+    pub fn new(mailbox: MailboxId, parent: u32, name: impl Into<String>) -> Self {
+        Self { mailbox_id: id_bytes(mailbox), parent, name: name.into() }
+    }
+}
+
+/// A mailbox's id as the commands carry it.
+pub fn id_bytes(mailbox: MailboxId) -> Bytes {
+    Bytes::copy_from_slice(&mailbox.0)
+}
+
+macro_rules! operation_from {
+    ($($name:ident),*) => {$(
+        impl From<$name> for Operation {
+            fn from(operation: $name) -> Self {
+                Self::$name(operation)
+            }
+        }
+    )*};
+}
+
+operation_from!(
+    CreateMailbox,
+    DeleteMailbox,
+    CreateFolder,
+    Deliver,
+    Append,
+    StoreFlags,
+    Expunge,
+    Sweep
+);

@@ -1,0 +1,319 @@
+//! Where everything stands: ordered byte keys, the first byte names the table.
+//!
+//! | byte | table | key after the byte | record |
+//! | --- | --- | --- | --- |
+//! | 10 | database | - | [`DatabaseRecord`](crate::records::DatabaseRecord) |
+//! | 11 | mailbox | mailbox | [`MailboxRecord`](crate::records::MailboxRecord) |
+//! | 12 | address | mailbox, address | [`Marker`](crate::records::Marker) |
+//! | 13 | folder | mailbox, folder | [`FolderRecord`](crate::records::FolderRecord) |
+//! | 14 | folder profile | mailbox, folder | [`FolderProfile`](crate::records::FolderProfile) |
+//! | 15 | folder name | mailbox, parent, name | [`FolderName`](crate::records::FolderName) |
+//! | 16 | keywords | mailbox, folder | [`KeywordTable`](crate::records::KeywordTable) |
+//! | 17 | message | mailbox, folder, uid | [`MessageRecord`](crate::records::MessageRecord) |
+//! | 18 | email | mailbox, email | [`EmailRecord`](crate::records::EmailRecord) |
+//! | 19 | change | mailbox, folder, modseq, uid | [`ChangeRecord`](crate::records::ChangeRecord) |
+//! | 1a | body record | digest | [`BodyRecord`](crate::records::BodyRecord) |
+//! | 80 | body | digest, chunk | the bytes themselves |
+//! | c0 | request | mailbox, hash of the request id | [`RequestRecord`](crate::records::RequestRecord) |
+//! | c1 | delivery | mailbox, hash of the delivery id | [`DeliveryRecord`](crate::records::DeliveryRecord) |
+//! | c2 | due | due time, kind, what is due | [`Marker`](crate::records::Marker) |
+//!
+//! Numbers are big-endian, so rows lie in the order of their numbers. A folder's counters and its
+//! name are two rows, because the counters change with every message and the name hardly ever. A
+//! message (a placement: one UID in one folder, its flags) and an email (the content, once, however
+//! many folders hold it) are two rows, because flags are scanned and contents are not.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use dag_types::MailboxId;
+
+/// The first byte of each key.
+pub mod table {
+    /// Counters and digest of the database.
+    pub const DATABASE: u8 = 0x10;
+    /// Counters of a mailbox.
+    pub const MAILBOX: u8 = 0x11;
+    /// Addresses of a mailbox.
+    pub const ADDRESS: u8 = 0x12;
+    /// Counters of a folder.
+    pub const FOLDER: u8 = 0x13;
+    /// Name and parent of a folder.
+    pub const FOLDER_PROFILE: u8 = 0x14;
+    /// Folder by parent and name.
+    pub const FOLDER_NAME: u8 = 0x15;
+    /// Keywords of a folder, by bit.
+    pub const KEYWORDS: u8 = 0x16;
+    /// Placements: UID and flags.
+    pub const MESSAGE: u8 = 0x17;
+    /// Contents.
+    pub const EMAIL: u8 = 0x18;
+    /// Change feed.
+    pub const CHANGE: u8 = 0x19;
+    /// Size and references of a body.
+    pub const BODY_RECORD: u8 = 0x1a;
+    /// Bodies.
+    pub const BODY: u8 = 0x80;
+    /// Request ids.
+    pub const REQUEST: u8 = 0xc0;
+    /// Delivery ids.
+    pub const DELIVERY: u8 = 0xc1;
+    /// What expires when.
+    pub const DUE: u8 = 0xc2;
+
+    /// All tables of this crate, in order.
+    pub const ALL: [u8; 15] = [
+        DATABASE,
+        MAILBOX,
+        ADDRESS,
+        FOLDER,
+        FOLDER_PROFILE,
+        FOLDER_NAME,
+        KEYWORDS,
+        MESSAGE,
+        EMAIL,
+        CHANGE,
+        BODY_RECORD,
+        BODY,
+        REQUEST,
+        DELIVERY,
+        DUE,
+    ];
+}
+
+/// BLAKE3 of a body.
+pub type BodyDigest = [u8; 32];
+/// The first 16 bytes of BLAKE3 of a client's id: keys stay short, whatever the client chose.
+pub type IdHash = [u8; 16];
+
+/// Hashes an id that a client chose.
+pub fn hash_id(id: &str) -> IdHash {
+    first_half(blake3::hash(id.as_bytes()).as_bytes())
+}
+
+pub(crate) fn first_half(hash: &[u8; 32]) -> [u8; 16] {
+    core::array::from_fn(|at| hash[at])
+}
+
+/// The parts of a key in one allocation of exactly its size, which `Bytes` then takes over as is.
+fn key<const N: usize>(table: u8, parts: [&[u8]; N]) -> Bytes {
+    let length = 1 + parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut key = Vec::with_capacity(length);
+    key.push(table);
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+    Bytes::from(key)
+}
+
+/// The database's counters and digest.
+pub fn database() -> Bytes {
+    Bytes::from_static(&[table::DATABASE])
+}
+
+/// A mailbox's counters.
+pub fn mailbox(mailbox: MailboxId) -> Bytes {
+    key(table::MAILBOX, [&mailbox.0])
+}
+
+/// One address of a mailbox; `address` in lower case.
+pub fn address(mailbox: MailboxId, address: &str) -> Bytes {
+    key(table::ADDRESS, [&mailbox.0, address.as_bytes()])
+}
+
+/// A folder's counters.
+pub fn folder(mailbox: MailboxId, folder: u32) -> Bytes {
+    key(table::FOLDER, [&mailbox.0, &folder.to_be_bytes()])
+}
+
+/// A folder's name and parent.
+pub fn folder_profile(mailbox: MailboxId, folder: u32) -> Bytes {
+    key(table::FOLDER_PROFILE, [&mailbox.0, &folder.to_be_bytes()])
+}
+
+/// The folder that has this name below this parent.
+pub fn folder_name(mailbox: MailboxId, parent: u32, name: &str) -> Bytes {
+    key(table::FOLDER_NAME, [&mailbox.0, &parent.to_be_bytes(), name.as_bytes()])
+}
+
+/// A folder's keywords.
+pub fn keywords(mailbox: MailboxId, folder: u32) -> Bytes {
+    key(table::KEYWORDS, [&mailbox.0, &folder.to_be_bytes()])
+}
+
+/// A message in its folder.
+pub fn message(mailbox: MailboxId, folder: u32, uid: u32) -> Bytes {
+    key(table::MESSAGE, [&mailbox.0, &folder.to_be_bytes(), &uid.to_be_bytes()])
+}
+
+/// A message's content record.
+pub fn email(mailbox: MailboxId, email: u64) -> Bytes {
+    key(table::EMAIL, [&mailbox.0, &email.to_be_bytes()])
+}
+
+/// A message's place in the change feed.
+pub fn change(mailbox: MailboxId, folder: u32, modseq: u64, uid: u32) -> Bytes {
+    let (folder, modseq, uid) = (folder.to_be_bytes(), modseq.to_be_bytes(), uid.to_be_bytes());
+    key(table::CHANGE, [&mailbox.0, &folder, &modseq, &uid])
+}
+
+/// Size and references of a body.
+pub fn body_record(digest: &BodyDigest) -> Bytes {
+    key(table::BODY_RECORD, [digest])
+}
+
+/// A chunk of a body. There is one chunk, number 0, for as long as a body rides in one log entry.
+pub fn body(digest: &BodyDigest, chunk: u32) -> Bytes {
+    key(table::BODY, [digest, &chunk.to_be_bytes()])
+}
+
+/// What a request id was answered.
+pub fn request(mailbox: MailboxId, id: &IdHash) -> Bytes {
+    key(table::REQUEST, [&mailbox.0, id])
+}
+
+/// Where a delivery id was stored.
+pub fn delivery(mailbox: MailboxId, id: &IdHash) -> Bytes {
+    key(table::DELIVERY, [&mailbox.0, id])
+}
+
+/// Something that a sweep removes when its time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// A row of the request table.
+    Request(MailboxId, IdHash),
+    /// A row of the delivery table.
+    Delivery(MailboxId, IdHash),
+    /// A body without references.
+    Body(BodyDigest),
+}
+
+const DUE_REQUEST: u8 = 1;
+const DUE_DELIVERY: u8 = 2;
+const DUE_BODY: u8 = 3;
+
+/// The entry of `what` in the order of expiry.
+pub fn due(due_ms: u64, what: &Due) -> Bytes {
+    let time = due_ms.to_be_bytes();
+    match what {
+        Due::Request(mailbox, id) => key(table::DUE, [&time, &[DUE_REQUEST], &mailbox.0, id]),
+        Due::Delivery(mailbox, id) => key(table::DUE, [&time, &[DUE_DELIVERY], &mailbox.0, id]),
+        Due::Body(digest) => key(table::DUE, [&time, &[DUE_BODY], digest]),
+    }
+}
+
+/// The end of everything that is due up to this time, that time included.
+pub(crate) fn due_after(until_ms: u64) -> Bytes {
+    end_of(&key(table::DUE, [&until_ms.to_be_bytes()]))
+}
+
+/// Reads back a key made by [`due`].
+pub fn parse_due(key: &[u8]) -> Option<(u64, Due)> {
+    let (time, rest) = key.strip_prefix(&[table::DUE])?.split_first_chunk::<8>()?;
+    let (kind, rest) = rest.split_first()?;
+    let what = match *kind {
+        DUE_REQUEST => parse_scoped(rest).map(|(mailbox, id)| Due::Request(mailbox, id))?,
+        DUE_DELIVERY => parse_scoped(rest).map(|(mailbox, id)| Due::Delivery(mailbox, id))?,
+        DUE_BODY => Due::Body(rest.try_into().ok()?),
+        _ => return None,
+    };
+    Some((u64::from_be_bytes(*time), what))
+}
+
+fn parse_scoped(rest: &[u8]) -> Option<(MailboxId, IdHash)> {
+    let (mailbox, id) = rest.split_first_chunk::<16>()?;
+    Some((MailboxId(*mailbox), id.try_into().ok()?))
+}
+
+/// Reads the last four bytes of a key: a folder or a UID.
+pub(crate) fn last_u32(key: &[u8]) -> u32 {
+    u32::from_be_bytes(*key.last_chunk().expect("a key that ends with a number is long enough"))
+}
+
+/// Mod-sequence and UID of a key made by [`change`].
+pub(crate) fn parse_change(key: &[u8]) -> (u64, u32) {
+    let modseq = key.len() - 12;
+    let bytes = key[modseq..].first_chunk().expect("twelve bytes are left");
+    (u64::from_be_bytes(*bytes), last_u32(key))
+}
+
+/// The smallest key greater than `key`: where a scan goes on.
+pub(crate) fn after(key: &[u8]) -> Bytes {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    Bytes::from(next)
+}
+
+/// The smallest key greater than all that begin with `prefix`: where a scan ends.
+///
+/// A table's byte is never 0xff, so there is always a byte to count up.
+pub(crate) fn end_of(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    while end.last() == Some(&0xff) {
+        end.pop();
+    }
+    *end.last_mut().expect("a prefix begins with a table's byte") += 1;
+    Bytes::from(end)
+}
+
+/// All rows of a table that belong to a mailbox.
+pub(crate) fn of_mailbox(table: u8, mailbox: MailboxId) -> Bytes {
+    key(table, [&mailbox.0])
+}
+
+/// All rows of a table that belong to a folder.
+pub(crate) fn of_folder(table: u8, mailbox: MailboxId, folder: u32) -> Bytes {
+    key(table, [&mailbox.0, &folder.to_be_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANNA: MailboxId = MailboxId([0xff; 16]);
+
+    #[test]
+    fn keys_lie_in_the_order_of_their_numbers() {
+        assert!(message(ANNA, 1, 255) < message(ANNA, 1, 256));
+        assert!(change(ANNA, 1, 9, u32::MAX) < change(ANNA, 1, 10, 1));
+        assert!(due(1, &Due::Body([0xff; 32])) < due(2, &Due::Body([0; 32])));
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_is_beyond_all_its_keys_even_when_it_ends_with_ff() {
+        let end = end_of(&of_mailbox(table::FOLDER, ANNA));
+        assert!(folder(ANNA, u32::MAX) < end);
+        assert!(end <= Bytes::from_static(&[table::FOLDER + 1]));
+    }
+
+    #[test]
+    fn a_due_key_reads_back_what_it_was_made_of() {
+        for what in [
+            Due::Request(ANNA, [1; 16]),
+            Due::Delivery(MailboxId([2; 16]), [3; 16]),
+            Due::Body([4; 32]),
+        ] {
+            assert_eq!(parse_due(&due(77, &what)), Some((77, what)));
+        }
+    }
+
+    #[test]
+    fn a_due_key_of_an_unknown_kind_is_not_read() {
+        assert_eq!(parse_due(&key(table::DUE, [&[0; 8], &[9], &[0; 32]])), None);
+        assert_eq!(parse_due(&key(table::DUE, [&[0; 8], &[DUE_BODY], &[0; 31]])), None);
+    }
+
+    #[test]
+    fn tables_stand_in_the_ranges_that_the_store_expects() {
+        assert!(table::ALL.is_sorted());
+        for table in table::ALL {
+            assert!((0x10..0xff).contains(&table));
+            let large_or_expiring = table >= 0x80;
+            assert_eq!(
+                large_or_expiring,
+                [table::BODY, table::REQUEST, table::DELIVERY, table::DUE].contains(&table)
+            );
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What the rows hold: integers and bytes, one encoding per value, so that equal state is equal
+//! bytes. No maps and no floats. A tag is never used twice.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use prost::Message;
+
+/// The database's counters, and the sum of its digest.
+#[derive(Clone, PartialEq, Message)]
+pub struct DatabaseRecord {
+    /// Upper half of the sum over all other rows; see [`crate::digest`].
+    #[prost(fixed64, tag = "1")]
+    pub digest_high: u64,
+    /// Lower half of the sum.
+    #[prost(fixed64, tag = "2")]
+    pub digest_low: u64,
+    /// The latest stamp of a proposer; never goes back.
+    #[prost(uint64, tag = "3")]
+    pub stamp_ms: u64,
+    /// The UIDVALIDITY given out last. One counter for all mailboxes: a name that is deleted and
+    /// made again gets a greater one (RFC 9051 2.3.1.1).
+    #[prost(uint32, tag = "4")]
+    pub last_uid_validity: u32,
+    /// Mailboxes that are not deleted.
+    #[prost(uint64, tag = "5")]
+    pub mailboxes: u64,
+}
+
+/// A mailbox's counters.
+#[derive(Clone, PartialEq, Message)]
+pub struct MailboxRecord {
+    /// The mod-sequence given out last; folders share the counter (RFC 7162 3.1 allows it).
+    #[prost(uint64, tag = "1")]
+    pub highest_modseq: u64,
+    /// The email id given out last.
+    #[prost(uint64, tag = "2")]
+    pub last_email: u64,
+    /// The folder id given out last.
+    #[prost(uint32, tag = "3")]
+    pub last_folder: u32,
+    /// Folders that exist.
+    #[prost(uint32, tag = "4")]
+    pub folders: u32,
+    /// Messages in all folders.
+    #[prost(uint64, tag = "5")]
+    pub messages: u64,
+    /// Their bytes.
+    #[prost(uint64, tag = "6")]
+    pub size_bytes: u64,
+    /// When it was made, by the database's stamp.
+    #[prost(uint64, tag = "7")]
+    pub created_ms: u64,
+    /// When it was deleted.
+    #[prost(uint64, optional, tag = "8")]
+    pub deleted_ms: Option<u64>,
+}
+
+/// A row whose key says everything.
+#[derive(Clone, PartialEq, Message)]
+pub struct Marker {}
+
+/// A folder's counters.
+#[derive(Clone, PartialEq, Message)]
+pub struct FolderRecord {
+    /// RFC 9051 2.3.1.1.
+    #[prost(uint32, tag = "1")]
+    pub uid_validity: u32,
+    /// The UID that the next message gets.
+    #[prost(uint32, tag = "2")]
+    pub uid_next: u32,
+    /// The greatest mod-sequence of its messages and of what vanished from it.
+    #[prost(uint64, tag = "3")]
+    pub highest_modseq: u64,
+    /// What vanished at or below it is not known any more (RFC 7162 5.3).
+    #[prost(uint64, tag = "4")]
+    pub vanished_floor: u64,
+    /// Messages.
+    #[prost(uint32, tag = "5")]
+    pub exists: u32,
+    /// Messages without `\Seen`.
+    #[prost(uint32, tag = "6")]
+    pub unseen: u32,
+    /// Messages with `\Deleted`.
+    #[prost(uint32, tag = "7")]
+    pub deleted: u32,
+    /// Bytes of its messages.
+    #[prost(uint64, tag = "8")]
+    pub size_bytes: u64,
+    /// The mod-sequence at which it was made.
+    #[prost(uint64, tag = "9")]
+    pub created_modseq: u64,
+}
+
+/// What changes seldom about a folder.
+#[derive(Clone, PartialEq, Message)]
+pub struct FolderProfile {
+    /// 0 is the root.
+    #[prost(uint32, tag = "1")]
+    pub parent: u32,
+    /// One level, as shown.
+    #[prost(string, tag = "2")]
+    pub name: String,
+}
+
+/// The folder that has a name.
+#[derive(Clone, PartialEq, Message)]
+pub struct FolderName {
+    /// Its id.
+    #[prost(uint32, tag = "1")]
+    pub folder: u32,
+}
+
+/// A folder's keywords: the one at position n is bit n of its messages.
+#[derive(Clone, PartialEq, Message)]
+pub struct KeywordTable {
+    /// In lower case; only ever appended to.
+    #[prost(string, repeated, tag = "1")]
+    pub names: Vec<String>,
+}
+
+/// A message in its folder: the row that flag scans read, so it is kept below 64 bytes.
+#[derive(Clone, PartialEq, Message)]
+pub struct MessageRecord {
+    /// Its content.
+    #[prost(uint64, tag = "1")]
+    pub email: u64,
+    /// Its last change.
+    #[prost(uint64, tag = "2")]
+    pub modseq: u64,
+    /// The mod-sequence at which it came into this folder.
+    #[prost(uint64, tag = "3")]
+    pub created_modseq: u64,
+    /// Bits of [`crate::flags`].
+    #[prost(uint32, tag = "4")]
+    pub flags: u32,
+    /// Keywords 0 to 63 of the folder's table.
+    #[prost(uint64, tag = "5")]
+    pub keywords_low: u64,
+    /// Keywords 64 to 127.
+    #[prost(uint64, tag = "6")]
+    pub keywords_high: u64,
+    /// SAVEDATE (RFC 8514): when it came into this folder.
+    #[prost(uint64, tag = "7")]
+    pub saved_ms: u64,
+    /// RFC822.SIZE.
+    #[prost(uint64, tag = "8")]
+    pub size: u64,
+}
+
+impl MessageRecord {
+    /// The keywords as one number.
+    pub fn keywords(&self) -> u128 {
+        u128::from(self.keywords_high) << 64 | u128::from(self.keywords_low)
+    }
+
+    /// Replaces the keywords.
+    pub fn set_keywords(&mut self, bits: u128) {
+        self.keywords_low = bits as u64;
+        self.keywords_high = (bits >> 64) as u64;
+    }
+}
+
+/// One UID of an email.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Placement {
+    /// In this folder.
+    #[prost(uint32, tag = "1")]
+    pub folder: u32,
+    /// Under this UID.
+    #[prost(uint32, tag = "2")]
+    pub uid: u32,
+}
+
+/// A message's content: what all its placements share.
+#[derive(Clone, PartialEq, Message)]
+pub struct EmailRecord {
+    /// Where it stands; never empty.
+    #[prost(message, repeated, tag = "1")]
+    pub placements: Vec<Placement>,
+    /// BLAKE3 of the body, 32 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub blake3: Bytes,
+    /// Bytes of the body.
+    #[prost(uint64, tag = "3")]
+    pub size: u64,
+    /// CRC-32 of the body.
+    #[prost(uint32, tag = "4")]
+    pub crc32: u32,
+    /// INTERNALDATE.
+    #[prost(uint64, tag = "5")]
+    pub internal_date_ms: u64,
+    /// When the database took it, by its stamp.
+    #[prost(uint64, tag = "6")]
+    pub received_ms: u64,
+    /// The envelope's sender, of a delivery.
+    #[prost(string, tag = "7")]
+    pub sender: String,
+    /// The key of its row in the delivery table, 16 bytes; empty when it was appended.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub delivery: Bytes,
+    /// `Message-ID`.
+    #[prost(string, tag = "9")]
+    pub message_id: String,
+    /// What groups messages into threads.
+    #[prost(bytes = "bytes", tag = "10")]
+    pub thread_key: Bytes,
+    /// ENVELOPE.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub envelope: Bytes,
+    /// BODYSTRUCTURE.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub body_structure: Bytes,
+    /// PREVIEW.
+    #[prost(string, tag = "13")]
+    pub preview: String,
+}
+
+/// The latest change of a message, or that it vanished. A message has one such row: its next
+/// change removes it, so that a feed costs what it returns.
+#[derive(Clone, PartialEq, Message)]
+pub struct ChangeRecord {
+    /// Its content.
+    #[prost(uint64, tag = "1")]
+    pub email: u64,
+    /// When it came into the folder: a reader who saw less calls it created.
+    #[prost(uint64, tag = "2")]
+    pub created_modseq: u64,
+    /// It is gone.
+    #[prost(bool, tag = "3")]
+    pub vanished: bool,
+}
+
+/// A stored body.
+#[derive(Clone, PartialEq, Message)]
+pub struct BodyRecord {
+    /// Its bytes.
+    #[prost(uint64, tag = "1")]
+    pub size: u64,
+    /// Its CRC-32.
+    #[prost(uint32, tag = "2")]
+    pub crc32: u32,
+    /// Emails that have it.
+    #[prost(uint64, tag = "3")]
+    pub references: u64,
+    /// Since when there are none; it then stands in the due table under this time.
+    #[prost(uint64, optional, tag = "4")]
+    pub due_ms: Option<u64>,
+    /// Where the bytes are: 0 is the body table.
+    #[prost(uint32, tag = "5")]
+    pub location: u32,
+}
+
+/// What a request id was answered.
+#[derive(Clone, PartialEq, Message)]
+pub struct RequestRecord {
+    /// 16 bytes of BLAKE3 of the request.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub digest: Bytes,
+    /// The encoded response.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub response: Bytes,
+}
+
+/// Where a delivery id was stored.
+#[derive(Clone, PartialEq, Message)]
+pub struct DeliveryRecord {
+    /// The first 16 bytes of the body's BLAKE3: another body under the same id is refused.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub digest: Bytes,
+    /// In this folder.
+    #[prost(uint32, tag = "2")]
+    pub folder: u32,
+    /// With this UIDVALIDITY.
+    #[prost(uint32, tag = "3")]
+    pub uid_validity: u32,
+    /// Under this UID.
+    #[prost(uint32, tag = "4")]
+    pub uid: u32,
+    /// With this content.
+    #[prost(uint64, tag = "5")]
+    pub email: u64,
+    /// At this mod-sequence.
+    #[prost(uint64, tag = "6")]
+    pub modseq: u64,
+}
