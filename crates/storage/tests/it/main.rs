@@ -1,0 +1,3 @@
+//! Tests of the whole crate over real files, a simulated disk, and real RocksDB.
+
+mod state;
