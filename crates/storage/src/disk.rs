@@ -4,9 +4,21 @@
 //! apart, tears writes, fails, fills up and rots by a seed. The calls block; they are made from the
 //! log thread (or from the simulation's own executor), never from a runtime thread.
 
+mod aligned;
+mod durable;
+mod real;
+mod sim;
+
+use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+pub use aligned::AlignedBuffer;
+pub use durable::{read_whole, replace_whole, take_lock};
+pub use real::RealDisk;
+pub use sim::{SimDisk, SimDiskOptions};
 
 /// Alignment, in bytes, of every offset, length and buffer of a file opened with `direct`.
 pub const BLOCK: usize = 4096;
@@ -42,7 +54,20 @@ pub trait Disk: Send + Sync + 'static {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Bytes that may still be written on the volume.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+    /// Makes this process the only owner of `path` (a file, made where it is missing) until the
+    /// value is dropped; `owner` is written into it for people. An error of kind `WouldBlock`
+    /// where somebody else is the owner.
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<DiskLock>;
+    /// What the calls since the last question would have taken on a real disk. A simulation lets
+    /// this much virtual time pass before it counts their results; a real disk says zero, because
+    /// its callers have waited already.
+    fn take_latency(&self) -> Duration {
+        Duration::ZERO
+    }
 }
+
+/// Ownership of a folder; it ends when this is dropped, or with the process.
+pub type DiskLock = Box<dyn Any + Send + Sync>;
 
 /// An open file.
 pub trait DiskFile: Send + Sync + 'static {
@@ -53,7 +78,13 @@ pub trait DiskFile: Send + Sync + 'static {
     /// Makes what was written durable. After an error nothing is known, and it is never retried.
     fn sync(&self) -> io::Result<()>;
     /// Length in bytes.
+    #[allow(clippy::len_without_is_empty)]
     fn len(&self) -> io::Result<u64>;
     /// Sets the length: the file is cut, or grows by zeroes.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Files with the same value share one cache that one sync empties: a sync of any of them
+    /// makes durable every finished write to all of them, as long as it went to bytes that had
+    /// been written and synced before (so that no file's own records change). `None`: a sync
+    /// counts for this file alone.
+    fn flush_group(&self) -> Option<u64>;
 }

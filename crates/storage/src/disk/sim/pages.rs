@@ -1,0 +1,82 @@
+//! A file's bytes as pages; pages of zeroes are not kept.
+
+use std::collections::BTreeMap;
+
+const PAGE: usize = 4096;
+
+/// Sparse content with a length.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pages {
+    pages: BTreeMap<u64, Box<[u8; PAGE]>>,
+    pub(super) length: u64,
+}
+
+impl Pages {
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) {
+        for (at, page, from, bytes) in parts(offset, buffer.len()) {
+            let target = &mut buffer[at..at + bytes];
+            match self.pages.get(&page) {
+                Some(content) => target.copy_from_slice(&content[from..from + bytes]),
+                None => target.fill(0),
+            }
+        }
+    }
+
+    /// Writes; the length grows where needed.
+    pub(super) fn write(&mut self, data: &[u8], offset: u64) {
+        for (at, page, from, bytes) in parts(offset, data.len()) {
+            let source = &data[at..at + bytes];
+            let empty = source.iter().all(|byte| *byte == 0);
+            match self.pages.get_mut(&page) {
+                Some(_) if empty && bytes == PAGE => {
+                    self.pages.remove(&page);
+                }
+                Some(content) => content[from..from + bytes].copy_from_slice(source),
+                None if empty => {}
+                None => {
+                    let mut content = Box::new([0; PAGE]);
+                    content[from..from + bytes].copy_from_slice(source);
+                    self.pages.insert(page, content);
+                }
+            }
+        }
+        self.length = self.length.max(offset + data.len() as u64);
+    }
+
+    pub(super) fn set_len(&mut self, length: u64) {
+        if length < self.length {
+            let partial = length / PAGE as u64;
+            let rest = (length % PAGE as u64) as usize;
+            self.pages.split_off(&(partial + u64::from(rest > 0)));
+            if let Some(page) = self.pages.get_mut(&partial) {
+                page[rest..].fill(0);
+            }
+        }
+        self.length = length;
+    }
+
+    /// Takes a range from another file's content.
+    pub(super) fn copy_from(&mut self, other: &Self, offset: u64, bytes: usize) {
+        let mut buffer = vec![0; bytes];
+        other.read(&mut buffer, offset);
+        let length = self.length;
+        self.write(&buffer, offset);
+        self.length = length;
+    }
+}
+
+/// Splits a range into (offset in the buffer, page, offset in the page, bytes).
+fn parts(offset: u64, length: usize) -> impl Iterator<Item = (usize, u64, usize, usize)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        if done == length {
+            return None;
+        }
+        let position = offset + done as u64;
+        let from = (position % PAGE as u64) as usize;
+        let bytes = (PAGE - from).min(length - done);
+        let part = (done, position / PAGE as u64, from, bytes);
+        done += bytes;
+        Some(part)
+    })
+}
