@@ -285,6 +285,14 @@ impl CopyDirectory {
         staged.map_err(io_fault("stage a new state", &self.path))
     }
 
+    /// Puts a staged state in the place of the used one now, instead of at the next open. Of the
+    /// used one nothing may be open any more: neither the store nor a snapshot of it. Durable on
+    /// return; the caller opens the state anew.
+    pub fn adopt_staged(&self) -> Result<(), OpenFault> {
+        adopt_next_state(&**self.volume.disk(), &self.path)
+            .map_err(io_fault("take over a new state", &self.path))
+    }
+
     /// Closes the copy when all that was asked of its log is durable; `done` is called then, and
     /// the copy can be opened again once this value and everything of its state is dropped.
     pub fn close(self, done: Box<dyn FnOnce(Result<(), LogFault>) + Send>) {

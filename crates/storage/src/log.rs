@@ -317,6 +317,13 @@ impl CopyLog {
         read::read_all(sources).map_err(|fault| self.shared.explain(from, fault))
     }
 
+    /// Whether an entry is in memory: then those behind it most likely are too, and reading them
+    /// does not wait for the disk.
+    pub fn in_memory(&self, index: u64) -> bool {
+        self.shared.memory().waiting.contains_key(&index)
+            || self.shared.cache.get(self.shared.shelf, index).is_some()
+    }
+
     /// The chain at an entry that is in the log, at the last one, or at the purge point.
     pub fn chain_at(&self, index: u64) -> Option<Chain> {
         self.shared.memory().position(index).map(|(_, chain)| chain)
