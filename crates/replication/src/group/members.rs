@@ -1,0 +1,130 @@
+//! Changing who belongs to a group.
+//!
+//! Every change goes through joint consensus, and only the leader can make it. A copy joins as a
+//! learner first; it becomes a voter when the caller finds it close enough. A replica id is used
+//! once for ever, so a copy that left never comes back under the same id.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dag_types::ReplicaId;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{AsyncRuntime, ChangeMembers};
+use thiserror::Error;
+use tokio::time::Instant;
+
+use super::{Group, NotActive};
+use crate::types::{Member, Types};
+
+/// Why a change of members was not made, or not known to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MembersError {
+    /// This copy does not lead.
+    #[error(transparent)]
+    NotLeader(#[from] NotActive),
+    /// The change is not possible now; nothing was changed.
+    #[error("change the members: {detail}")]
+    Refused {
+        /// Why.
+        detail: String,
+    },
+    /// The deadline passed, or leadership was lost, while the change was under way. The membership
+    /// in the status says what became of it; a change that is half made is completed by the next
+    /// leader's next change.
+    #[error("the outcome of the change is unknown: {why}")]
+    OutcomeUnknown {
+        /// What happened.
+        why: &'static str,
+    },
+}
+
+type Changed<R> = Result<
+    openraft::raft::ClientWriteResponse<Types<R>>,
+    RaftError<Types<R>, ClientWriteError<Types<R>>>,
+>;
+
+impl<R: AsyncRuntime> Group<R> {
+    /// Adds copies that receive the log and do not vote.
+    pub async fn add_learners(
+        &self,
+        learners: &BTreeMap<ReplicaId, Member>,
+        deadline: Instant,
+    ) -> Result<(), MembersError> {
+        let nodes = learners.iter().map(|(replica, member)| (replica.0, *member)).collect();
+        self.change(ChangeMembers::AddNodes(nodes), true, deadline).await
+    }
+
+    /// Makes exactly these members the voters, in one joint change; former voters stay learners.
+    pub async fn change_voters(
+        &self,
+        voters: &BTreeSet<ReplicaId>,
+        deadline: Instant,
+    ) -> Result<(), MembersError> {
+        let voters: BTreeSet<u64> = voters.iter().map(|replica| replica.0).collect();
+        self.change(ChangeMembers::ReplaceAllVoters(voters), true, deadline).await
+    }
+
+    /// Takes learners out of the group. Voters are made learners first.
+    pub async fn remove_learners(
+        &self,
+        learners: &BTreeSet<ReplicaId>,
+        deadline: Instant,
+    ) -> Result<(), MembersError> {
+        let learners: BTreeSet<u64> = learners.iter().map(|replica| replica.0).collect();
+        self.change(ChangeMembers::RemoveNodes(learners), true, deadline).await
+    }
+
+    /// Sets the whole membership: who is not in `members` leaves, the `voters` among them vote.
+    /// Copies that are new join as learners; call again with them as voters when they caught up.
+    pub async fn change_members(
+        &self,
+        members: &BTreeMap<ReplicaId, Member>,
+        voters: &BTreeSet<ReplicaId>,
+        deadline: Instant,
+    ) -> Result<(), MembersError> {
+        self.add_learners(members, deadline).await?;
+        self.change_voters(voters, deadline).await?;
+        let status = self.status();
+        let gone: BTreeSet<ReplicaId> = status
+            .members
+            .iter()
+            .map(|member| member.replica)
+            .filter(|replica| !members.contains_key(replica))
+            .collect();
+        if gone.is_empty() { Ok(()) } else { self.remove_learners(&gone, deadline).await }
+    }
+
+    async fn change(
+        &self,
+        change: ChangeMembers<u64, Member>,
+        retain: bool,
+        deadline: Instant,
+    ) -> Result<(), MembersError> {
+        let instance = self.instance().ok_or_else(|| self.not_active())?;
+        let change = instance.raft.change_membership(change, retain);
+        match tokio::time::timeout_at(deadline, change).await {
+            Err(_) => Err(MembersError::OutcomeUnknown { why: "the deadline passed" }),
+            Ok(changed) => self.judge(changed),
+        }
+    }
+
+    fn judge(&self, changed: Changed<R>) -> Result<(), MembersError> {
+        match changed {
+            Ok(_) => Ok(()),
+            Err(RaftError::Fatal(_)) => {
+                Err(MembersError::OutcomeUnknown { why: "the copy stopped" })
+            }
+            Err(RaftError::APIError(error)) => match error {
+                ClientWriteError::ForwardToLeader(_) => Err(self.not_active().into()),
+                ClientWriteError::LogEntryDiscarded(_) => {
+                    Err(MembersError::OutcomeUnknown { why: "another leader took over" })
+                }
+                ClientWriteError::ChangeMembershipError(error) => {
+                    Err(MembersError::Refused { detail: error.to_string() })
+                }
+                ClientWriteError::PreconditionFailed(error) => {
+                    Err(MembersError::Refused { detail: error.to_string() })
+                }
+            },
+        }
+    }
+}

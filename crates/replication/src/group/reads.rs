@@ -1,0 +1,117 @@
+//! Linearizable reads: one round of heartbeats for all that wait.
+//!
+//! A leader may have been replaced without knowing it, and no clock proves otherwise: openraft
+//! forgets a follower's promise when that follower restarts. So a read waits until a majority has
+//! answered a heartbeat that was sent **after** the read arrived, and until everything committed
+//! before is applied. Reads that arrive while a round is under way share the next one.
+
+use std::sync::atomic::Ordering;
+
+use dag_types::{LogId, Mutant};
+use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::{AsyncRuntime, ReadPolicy};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::{Group, NotActive, Serving};
+use crate::types::log_id;
+
+/// Reads of one round.
+const ROUND: usize = 4096;
+
+/// Why a read may not be answered from this copy now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ReadError {
+    /// Another copy serves, or none.
+    #[error(transparent)]
+    NotActive(#[from] NotActive),
+    /// A majority of the voters did not answer in time.
+    #[error("a majority of the voters did not confirm this leader in time")]
+    NoQuorum,
+    /// The deadline was over first.
+    #[error("the deadline was over before the read was safe")]
+    Deadline,
+    /// The group is stopped, Failed or being replaced.
+    #[error("the copy is not running")]
+    NotRunning,
+}
+
+/// A read that waits for a round.
+pub(super) type Waiting = oneshot::Sender<Result<LogId, ReadError>>;
+
+impl<R: AsyncRuntime> Group<R> {
+    /// Waits until a read from [`Group::view`] is linearizable; gives the position that the view
+    /// will at least have.
+    pub async fn read_barrier(&self, deadline: Instant) -> Result<LogId, ReadError> {
+        let serving = self.serving()?;
+        let (waiting, confirmed) = oneshot::channel();
+        let waits = self.inner.link.reads_waiting.fetch_add(1, Ordering::Relaxed);
+        debug_assert!(waits < usize::MAX);
+        let waited = self.wait_for_round(waiting, confirmed, deadline).await;
+        self.inner.link.reads_waiting.fetch_sub(1, Ordering::Relaxed);
+        let at = waited?;
+        self.wait_applied(at, deadline).await?;
+        self.still(serving)?;
+        Ok(at)
+    }
+
+    async fn wait_for_round(
+        &self,
+        waiting: Waiting,
+        confirmed: oneshot::Receiver<Result<LogId, ReadError>>,
+        deadline: Instant,
+    ) -> Result<LogId, ReadError> {
+        self.inner.reads.send(waiting).map_err(|_| ReadError::NotRunning)?;
+        match tokio::time::timeout_at(deadline, confirmed).await {
+            Err(_) => Err(ReadError::Deadline),
+            Ok(answer) => answer.unwrap_or(Err(ReadError::NotRunning)),
+        }
+    }
+
+    async fn wait_applied(&self, at: LogId, deadline: Instant) -> Result<(), ReadError> {
+        let mut seen = self.inner.copy.watch();
+        let applied = seen.wait_for(|seen| seen.applied >= Some(at));
+        let stopped = self.inner.stop.cancelled();
+        tokio::select! {
+            _ = applied => Ok(()),
+            () = stopped => Err(ReadError::NotRunning),
+            () = tokio::time::sleep_until(deadline) => Err(ReadError::Deadline),
+        }
+    }
+
+    fn still(&self, serving: Serving) -> Result<(), ReadError> {
+        if self.serving()? == serving { Ok(()) } else { Err(self.not_active().into()) }
+    }
+
+    async fn round(&self) -> Result<LogId, ReadError> {
+        let instance = self.instance().ok_or(ReadError::NotRunning)?;
+        let policy =
+            if Mutant::LeaseRead.planted() { ReadPolicy::LeaseRead } else { ReadPolicy::ReadIndex };
+        match instance.raft.get_read_linearizer(policy).await {
+            Ok(linearizer) => Ok(log_id(linearizer.read_log_id().log_id())),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
+                Err(self.not_active().into())
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(ReadError::NoQuorum)
+            }
+            Err(RaftError::Fatal(_)) => Err(ReadError::NotRunning),
+        }
+    }
+}
+
+/// One round after the other, each for everyone who waited when it began.
+pub(super) async fn run<R: AsyncRuntime>(
+    group: Group<R>,
+    mut arriving: mpsc::UnboundedReceiver<Waiting>,
+) {
+    let stop = group.inner.stop.clone();
+    let mut waiting = Vec::new();
+    while stop.run_until_cancelled(arriving.recv_many(&mut waiting, ROUND)).await.unwrap_or(0) > 0 {
+        let result = group.round().await;
+        for read in waiting.drain(..) {
+            let _ = read.send(result);
+        }
+    }
+}

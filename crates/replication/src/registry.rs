@@ -1,0 +1,196 @@
+//! All groups of a node.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::{Arc, RwLock};
+
+use dag_api::peer::v1 as pb;
+use dag_types::{DatabaseId, Generation, Mutant, NodeId, ReplicaId};
+use openraft::AsyncRuntime;
+use openraft::impls::TokioRuntime;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::copy_store::OpenCopy;
+use crate::event::EventSink;
+use crate::group::{Group, GroupSpec, GroupStatus, StartError, Surroundings};
+use crate::link::{Acceptor, PeerLink, Pipe};
+use crate::machine::Machine;
+use crate::mux::dial::Dialer;
+use crate::mux::{Peers, serve};
+use crate::options::Options;
+use crate::peer::{PeerRegistry, Refusal};
+use crate::wire::WireError;
+
+/// The groups of a node, and its streams to the other nodes.
+///
+/// Made inside the runtime `R`, which must be the same as the tasks' that use it; it ends with
+/// [`Registry::shutdown`].
+pub struct Registry<R: AsyncRuntime = TokioRuntime> {
+    around: Surroundings,
+    table: Arc<GroupTable<R>>,
+    acceptor: Acceptor,
+    recheck: watch::Sender<u64>,
+    /// One start or stop at a time.
+    changing: tokio::sync::Mutex<()>,
+    runtime: PhantomData<fn() -> R>,
+}
+
+/// Finds the group that a frame is for.
+pub(crate) struct GroupTable<R: AsyncRuntime> {
+    groups: RwLock<BTreeMap<DatabaseId, Group<R>>>,
+}
+
+impl<R: AsyncRuntime> Registry<R> {
+    /// A registry without groups.
+    ///
+    /// # Panics
+    /// Where the options cannot work ([`Options::problems`]).
+    pub fn new(
+        options: Options,
+        link: Arc<dyn PeerLink>,
+        registry: Arc<dyn PeerRegistry>,
+        sink: EventSink,
+    ) -> Self {
+        assert_eq!(options.problems(), Vec::<String>::new(), "options that can work");
+        let (recheck, rechecks) = watch::channel(0);
+        let stop = CancellationToken::new();
+        let dialer = Arc::new(Dialer {
+            link,
+            registry: registry.clone(),
+            recheck: rechecks,
+            stop: stop.clone(),
+        });
+        let table = Arc::new(GroupTable { groups: RwLock::default() });
+        let (acceptor, arriving) = Acceptor::new();
+        let _accepting = R::spawn(accept(dialer.clone(), table.clone(), arriving));
+        let around = Surroundings {
+            node: registry.local().node,
+            node_room: Arc::new(Semaphore::new(options.node_bytes)),
+            peers: Arc::new(Peers::new(dialer, options.snapshots_at_a_time)),
+            options: Arc::new(options),
+            registry,
+            sink,
+            stop,
+        };
+        let changing = tokio::sync::Mutex::new(());
+        Self { around, table, acceptor, recheck, changing, runtime: PhantomData }
+    }
+
+    /// Where the transport hands over the pipes that other nodes open.
+    pub fn acceptor(&self) -> Acceptor {
+        self.acceptor.clone()
+    }
+
+    /// Starts a copy's group on what its log and state hold.
+    pub async fn start(
+        &self,
+        spec: GroupSpec,
+        copy: Arc<OpenCopy>,
+        machine: Arc<dyn Machine>,
+    ) -> Result<Group<R>, StartError> {
+        let _turn = self.changing.lock().await;
+        if self.around.stop.is_cancelled() {
+            return Err(StartError::Stopped);
+        }
+        if self.get(spec.database).is_some() {
+            return Err(StartError::RunsAlready { database: spec.database });
+        }
+        let group = Group::start(&self.around, spec, copy, machine).await?;
+        self.table.write().insert(spec.database, group.clone());
+        Ok(group)
+    }
+
+    /// Stops a group; its log and state can be closed afterwards.
+    pub async fn stop(&self, database: DatabaseId) {
+        let _turn = self.changing.lock().await;
+        let group = self.table.write().remove(&database);
+        if let Some(group) = group {
+            group.stop().await;
+        }
+    }
+
+    /// The group of a database, if a copy of it runs here.
+    pub fn get(&self, database: DatabaseId) -> Option<Group<R>> {
+        self.table.read().get(&database).cloned()
+    }
+
+    /// All groups, by database.
+    pub fn groups(&self) -> Vec<Group<R>> {
+        self.table.read().values().cloned().collect()
+    }
+
+    /// How all copies of this node stand.
+    pub fn status(&self) -> Vec<GroupStatus> {
+        self.groups().iter().map(Group::status).collect()
+    }
+
+    /// Judges every open stream again, because what the peer registry knows has changed: streams
+    /// of identities that no longer hold end, and so do all where this node's own changed. Leaders
+    /// that are not mounted in the node's lineage mount anew.
+    pub fn recheck_peers(&self) {
+        self.recheck.send_modify(|count| *count += 1);
+        self.groups().iter().for_each(Group::wake);
+    }
+
+    /// Stops all groups and streams, for good.
+    pub async fn shutdown(&self) {
+        let _turn = self.changing.lock().await;
+        self.around.stop.cancel();
+        let groups = std::mem::take(&mut *self.table.write());
+        for group in groups.into_values() {
+            group.stop().await;
+        }
+    }
+}
+
+impl<R: AsyncRuntime> Drop for Registry<R> {
+    fn drop(&mut self) {
+        self.around.stop.cancel();
+    }
+}
+
+async fn accept<R: AsyncRuntime>(
+    dialer: Arc<Dialer>,
+    table: Arc<GroupTable<R>>,
+    mut arriving: mpsc::UnboundedReceiver<Pipe>,
+) {
+    let stop = dialer.stop.clone();
+    while let Some(Some(pipe)) = stop.run_until_cancelled(arriving.recv()).await {
+        let _served = R::spawn(serve::serve(dialer.clone(), table.clone(), pipe));
+    }
+}
+
+impl<R: AsyncRuntime> GroupTable<R> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<DatabaseId, Group<R>>> {
+        self.groups.read().expect("no panic while the table is held")
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<DatabaseId, Group<R>>> {
+        self.groups.write().expect("no panic while the table is held")
+    }
+
+    /// The group that a frame from a node is for; checked before Raft sees the frame.
+    pub fn find(&self, header: Option<&pb::Group>, from: NodeId) -> Result<Group<R>, Refusal> {
+        let header = header.ok_or(WireError::Missing("group"))?;
+        let database = DatabaseId(header.database);
+        let group = self.read().get(&database).cloned().ok_or(Refusal::NoSuchGroup)?;
+        let spec = group.spec();
+        if Generation(header.generation) != spec.generation
+            && !Mutant::WrongGenerationAccepted.planted()
+        {
+            return Err(Refusal::WrongGeneration { newest: spec.generation });
+        }
+        if ReplicaId(header.to_replica) != spec.replica {
+            let detail = format!("meant for {}, here is {}", header.to_replica, spec.replica);
+            return Err(Refusal::WrongReplica { detail });
+        }
+        if let Some(node) = group.node_of(header.from_replica)
+            && node != from
+        {
+            let detail = format!("{} is on node {node}, not on {from}", header.from_replica);
+            return Err(Refusal::WrongReplica { detail });
+        }
+        Ok(group)
+    }
+}
