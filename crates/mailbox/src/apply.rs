@@ -179,12 +179,24 @@ fn live_mailbox<V: MailboxView>(
     transaction: &mut Transaction<'_, V>,
     id: MailboxId,
 ) -> Result<MailboxRecord, Stop<V::Error>> {
-    match transaction.get::<MailboxRecord>(&keys::mailbox(id))? {
-        None => Err(Rejection::new(Reason::MailboxNotFound).about(id.to_string()).into()),
-        Some(record) if record.deleted_ms.is_some() => {
-            Err(Rejection::new(Reason::MailboxDeleted).about(id.to_string()).into())
-        }
-        Some(record) => Ok(record),
+    let record = known_mailbox(transaction, id)?;
+    refuse_deleted(id, &record)?;
+    Ok(record)
+}
+
+/// A mailbox that exists, deleted or not.
+fn known_mailbox<V: MailboxView>(
+    transaction: &mut Transaction<'_, V>,
+    id: MailboxId,
+) -> Result<MailboxRecord, Stop<V::Error>> {
+    let record = transaction.get::<MailboxRecord>(&keys::mailbox(id))?;
+    record.ok_or_else(|| Rejection::new(Reason::MailboxNotFound).about(id.to_string()).into())
+}
+
+fn refuse_deleted(id: MailboxId, record: &MailboxRecord) -> Result<(), Rejection> {
+    match record.deleted_ms {
+        None => Ok(()),
+        Some(_) => Err(Rejection::new(Reason::MailboxDeleted).about(id.to_string())),
     }
 }
 

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use dag_types::{MailboxId, Millis};
 
-pub use changes::{Change, ChangeKind, Changes, ChangesSince, changes_since};
+pub use changes::{Change, ChangeKind, Changes, ChangesSince, FeedPosition, changes_since};
 pub use messages::{
     Email, Message, MessageFilter, find_delivery, get_email, get_message, list_messages,
 };

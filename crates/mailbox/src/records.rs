@@ -197,9 +197,9 @@ pub struct EmailRecord {
     /// The envelope's sender, of a delivery.
     #[prost(string, tag = "7")]
     pub sender: String,
-    /// The key of its row in the delivery table, 16 bytes; empty when it was appended.
-    #[prost(bytes = "bytes", tag = "8")]
-    pub delivery: Bytes,
+    /// The delivery id that brought it; empty when it was appended.
+    #[prost(string, tag = "8")]
+    pub delivery_id: String,
     /// `Message-ID`.
     #[prost(string, tag = "9")]
     pub message_id: String,

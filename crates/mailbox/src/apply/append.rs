@@ -1,5 +1,10 @@
 //! Append: one message into one folder, with flags and date as given (RFC 9051 6.3.12).
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use dag_types::MailboxId;
+
 use super::message::{self, NewMessage, Target};
 use super::{live_folder, live_mailbox, parse_mailbox_id};
 use crate::command::Append;
@@ -28,7 +33,7 @@ pub(super) fn append<V: MailboxView>(
         flags: command.system_flags,
         keywords: keyword_bits,
         sender: "",
-        delivery: None,
+        delivery_id: "",
     };
     let at = message::store(transaction, &mut target, &new)?;
     target.save(transaction);
@@ -39,9 +44,9 @@ pub(super) fn append<V: MailboxView>(
 /// The bits of keywords that a message gets; new ones are written to the folder's table.
 pub(super) fn keyword_bits<V: MailboxView>(
     transaction: &mut Transaction<'_, V>,
-    mailbox_id: dag_types::MailboxId,
+    mailbox_id: MailboxId,
     folder_id: u32,
-    keywords: alloc::vec::Vec<alloc::string::String>,
+    keywords: Vec<String>,
 ) -> Result<u128, Stop<V::Error>> {
     if keywords.is_empty() {
         return Ok(0);

@@ -6,10 +6,11 @@
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use dag_types::MailboxId;
 
 use super::folder::INBOX;
 use super::message::{self, NewMessage, Target};
-use super::{live_folder, live_mailbox, parse_mailbox_id};
+use super::{known_mailbox, live_folder, parse_mailbox_id, refuse_deleted};
 use crate::command::{Deliver, Recipient};
 use crate::keys::{self, BodyDigest, IdHash};
 use crate::limits;
@@ -71,6 +72,9 @@ fn code_of(reason: Reason) -> DeliverCode {
 
 /// Everything that can refuse comes before the first write: a recipient who is refused leaves no
 /// trace, and the others are not concerned.
+///
+/// The address is checked before the delivery id: where the directory still names this mailbox for
+/// an address that has moved away, "duplicate" would lose that recipient's copy.
 fn deliver_to<V: MailboxView>(
     transaction: &mut Transaction<'_, V>,
     command: &Deliver,
@@ -80,6 +84,8 @@ fn deliver_to<V: MailboxView>(
 ) -> Result<(DeliverCode, StoredAt), Stop<V::Error>> {
     let mailbox_id = parse_mailbox_id(&recipient.mailbox_id)?;
     limits::ADDRESS_BYTES.check(recipient.address.len())?;
+    let mailbox = known_mailbox(transaction, mailbox_id)?;
+    check_address(transaction, recipient, mailbox_id)?;
     let delivery_key = keys::delivery(mailbox_id, &id);
     if let Some(seen) = transaction.remembered::<DeliveryRecord>(&delivery_key)? {
         if seen.digest != digest[..16] {
@@ -89,8 +95,7 @@ fn deliver_to<V: MailboxView>(
         }
         return Ok((DeliverCode::Duplicate, stored_at(&seen)));
     }
-    let mailbox = live_mailbox(transaction, mailbox_id)?;
-    check_address(transaction, recipient, mailbox_id)?;
+    refuse_deleted(mailbox_id, &mailbox)?;
     let folder = live_folder(transaction, mailbox_id, INBOX, 0)?;
     let mut target = Target { mailbox_id, mailbox, folder_id: INBOX, folder };
     let new = NewMessage {
@@ -99,7 +104,7 @@ fn deliver_to<V: MailboxView>(
         flags: 0,
         keywords: 0,
         sender: &command.sender,
-        delivery: Some(id),
+        delivery_id: &command.delivery_id,
     };
     let at = message::store(transaction, &mut target, &new)?;
     target.save(transaction);
@@ -112,7 +117,7 @@ fn deliver_to<V: MailboxView>(
 fn check_address<V: MailboxView>(
     transaction: &mut Transaction<'_, V>,
     recipient: &Recipient,
-    mailbox_id: dag_types::MailboxId,
+    mailbox_id: MailboxId,
 ) -> Result<(), Stop<V::Error>> {
     if recipient.address.is_empty() {
         return Ok(());

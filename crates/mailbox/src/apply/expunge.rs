@@ -6,7 +6,7 @@ use super::flags::{forget_change, messages_in};
 use super::message::{Target, release_body};
 use super::{live_folder, live_mailbox, parse_mailbox_id};
 use crate::command::Expunge;
-use crate::keys::{self, BodyDigest, Due, IdHash};
+use crate::keys::{self, BodyDigest, Due};
 use crate::records::{ChangeRecord, EmailRecord, Marker, MessageRecord, Placement};
 use crate::response::Expunged;
 use crate::transaction::{Stop, Transaction};
@@ -82,7 +82,8 @@ fn leave_placement<V: MailboxView>(
     let digest = BodyDigest::try_from(email.blake3.as_ref())
         .map_err(|_| Stop::Fault(Fault::damaged(&key, "its digest is not 32 bytes").into()))?;
     release_body(transaction, &digest)?;
-    if let Ok(id) = IdHash::try_from(email.delivery.as_ref()) {
+    if !email.delivery_id.is_empty() {
+        let id = keys::hash_id(&email.delivery_id);
         let due_ms = transaction.now_ms().saturating_add(limits::DELIVERY_ID_KEPT_MS);
         transaction.insert(keys::due(due_ms, &Due::Delivery(mailbox_id, id)), &Marker {});
     }

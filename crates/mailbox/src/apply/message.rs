@@ -3,13 +3,12 @@
 use alloc::vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use bytes::Bytes;
 use dag_types::{MailboxId, Mutant};
 
 use super::{exhausted, next_modseq};
 use crate::command::Content;
 use crate::flags;
-use crate::keys::{self, BodyDigest, Due, IdHash};
+use crate::keys::{self, BodyDigest, Due};
 use crate::limits;
 use crate::records::{
     BodyRecord, ChangeRecord, EmailRecord, FolderRecord, MailboxRecord, Marker, MessageRecord,
@@ -73,7 +72,7 @@ pub(super) struct NewMessage<'c> {
     pub(super) flags: u32,
     pub(super) keywords: u128,
     pub(super) sender: &'c str,
-    pub(super) delivery: Option<IdHash>,
+    pub(super) delivery_id: &'c str,
 }
 
 /// Refuses a content that cannot be what its header says, before anything is read.
@@ -144,7 +143,7 @@ fn email_record(placement: Placement, now_ms: u64, new: &NewMessage<'_>) -> Emai
         internal_date_ms: if new.internal_date_ms == 0 { now_ms } else { new.internal_date_ms },
         received_ms: now_ms,
         sender: new.sender.into(),
-        delivery: new.delivery.map_or(Bytes::new(), |id| Bytes::copy_from_slice(&id)),
+        delivery_id: new.delivery_id.into(),
         message_id: parsed.message_id,
         thread_key: parsed.thread_key,
         envelope: parsed.envelope,

@@ -3,6 +3,10 @@
 //! A folder's feed holds one row per message, at its latest change, and one per message that
 //! vanished. So a reader who was away for a year gets each message once, and a feed costs what it
 //! returns. The feed of a mailbox is its folders' feeds merged by mod-sequence.
+//!
+//! A feed comes in parts, and a message that changes again moves to the end. So a reader in the
+//! middle of a long feed does not know everything up to where it has read: a message made long ago
+//! may still be ahead. [`FeedPosition`] carries both numbers.
 
 use alloc::vec::Vec;
 
@@ -15,10 +19,28 @@ use crate::records::{ChangeRecord, FolderRecord, MailboxRecord};
 use crate::transaction::decode;
 use crate::view::MailboxView;
 
-/// What happened to a message, as seen by a reader who knew the state at `since`.
+/// Where a reader stands in a feed. Put both numbers into a page token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedPosition {
+    /// The reader knew everything up to here when it began to read.
+    pub known: u64,
+    /// It has read the feed up to here; never less than `known`.
+    pub read_to: u64,
+}
+
+impl FeedPosition {
+    /// Of a reader who knows everything up to a mod-sequence, and nothing after it.
+    pub fn at(modseq: u64) -> Self {
+        Self { known: modseq, read_to: modseq }
+    }
+}
+
+/// What happened to a message, as seen by a reader who knew the state at
+/// [`FeedPosition::known`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It came into the folder.
+    /// It came into the folder. An earlier part of the same feed may have said so already, if it
+    /// has changed since that part was read.
     Created,
     /// Its flags or keywords changed.
     Updated,
@@ -48,9 +70,9 @@ pub struct Change {
 pub struct Changes {
     /// By mod-sequence, folder, UID.
     pub changes: Vec<Change>,
-    /// Ask again since this one.
-    pub new_modseq: u64,
-    /// There are changes after `new_modseq` already.
+    /// Ask again from here.
+    pub next: FeedPosition,
+    /// There are changes after `next` already. Otherwise the reader knows everything up to it.
     pub more: bool,
 }
 
@@ -69,15 +91,15 @@ pub enum ChangesSince {
     Changes(Changes),
 }
 
-/// Changes after the mod-sequence `since`, of one folder or of all.
+/// Changes after `from`, of one folder or of all.
 ///
-/// Returns about `limit` changes: a mod-sequence is never cut in two, so that the reader resumes by
-/// number alone. One command changes at most 1,000 messages, so a page is at most that much longer.
+/// Returns about `limit` changes: a mod-sequence is never cut in two, so that what one command did
+/// is seen at once. A command changes at most 1,000 messages, so a part is at most that much longer.
 pub fn changes_since<V: MailboxView>(
     view: &V,
     mailbox: MailboxId,
     folder: Option<u32>,
-    since: u64,
+    from: FeedPosition,
     limit: usize,
 ) -> Result<ChangesSince, V::Error> {
     let Some(record) = read::<MailboxRecord, V>(view, &keys::mailbox(mailbox))? else {
@@ -91,17 +113,17 @@ pub fn changes_since<V: MailboxView>(
         None => all_folders(view, mailbox)?,
     };
     let floor = folders.iter().map(|(_, folder)| folder.vanished_floor).max().unwrap_or(0);
-    if since < floor {
+    if from.read_to < floor {
         return Ok(ChangesSince::TooOld { floor });
     }
     let limit = limit.max(1);
     let mut feed = Feed { changes: Vec::new(), complete_to: record.highest_modseq };
     for (folder, record) in folders {
-        if record.highest_modseq > since {
-            feed.read_folder(view, mailbox, folder, since, limit)?;
+        if record.highest_modseq > from.read_to {
+            feed.read_folder(view, mailbox, folder, from, limit)?;
         }
     }
-    Ok(ChangesSince::Changes(feed.into_page(limit, record.highest_modseq)))
+    Ok(ChangesSince::Changes(feed.into_page(from, limit, record.highest_modseq)))
 }
 
 fn all_folders<V: MailboxView>(
@@ -130,30 +152,30 @@ impl Feed {
         view: &V,
         mailbox: MailboxId,
         folder: u32,
-        since: u64,
+        position: FeedPosition,
         limit: usize,
     ) -> Result<(), V::Error> {
-        let from = keys::change(mailbox, folder, since.saturating_add(1), 0);
+        let from = keys::change(mailbox, folder, position.read_to.saturating_add(1), 0);
         let to = keys::end_of(&keys::of_folder(table::CHANGE, mailbox, folder));
         let wanted = limit + limits::MESSAGES_PER_COMMAND.max as usize;
         let rows = view.scan(&from, &to, wanted)?;
         let cut = rows.len() == wanted;
-        let mut last = since;
+        let mut last = position.read_to;
         for (key, value) in rows {
             let (modseq, uid) = keys::parse_change(&key);
             let record: ChangeRecord = decode(&key, &value)?;
-            let kind = kind_of(&record, since);
+            let kind = kind_of(&record, position);
             self.changes.push(Change { modseq, folder, uid, email_id: record.email, kind });
             last = modseq;
         }
         if cut {
-            self.complete_to = self.complete_to.min(last - 1);
+            self.complete_to = self.complete_to.min(last.saturating_sub(1));
         }
         Ok(())
     }
 
     /// The first `limit` changes, and what else has the last one's mod-sequence.
-    fn into_page(mut self, limit: usize, highest_modseq: u64) -> Changes {
+    fn into_page(mut self, from: FeedPosition, limit: usize, highest_modseq: u64) -> Changes {
         self.changes.sort_unstable_by_key(|change| (change.modseq, change.folder, change.uid));
         if let Some(at_limit) = self.changes.get(limit - 1) {
             self.complete_to = self.complete_to.min(at_limit.modseq);
@@ -161,16 +183,20 @@ impl Feed {
         let complete = self.changes.partition_point(|change| change.modseq <= self.complete_to);
         let more = complete < self.changes.len();
         self.changes.truncate(complete);
-        let new_modseq = if more { self.complete_to } else { highest_modseq };
-        Changes { changes: self.changes, new_modseq, more }
+        let next = match more {
+            true => FeedPosition { known: from.known, read_to: self.complete_to },
+            false => FeedPosition::at(highest_modseq),
+        };
+        Changes { changes: self.changes, next, more }
     }
 }
 
-fn kind_of(record: &ChangeRecord, since: u64) -> ChangeKind {
-    match (record.vanished, record.created_modseq > since) {
-        (false, true) => ChangeKind::Created,
-        (false, false) => ChangeKind::Updated,
-        (true, false) => ChangeKind::Vanished,
-        (true, true) => ChangeKind::CameAndVanished,
+fn kind_of(record: &ChangeRecord, position: FeedPosition) -> ChangeKind {
+    let created = record.created_modseq;
+    match record.vanished {
+        false if created > position.known => ChangeKind::Created,
+        false => ChangeKind::Updated,
+        true if created > position.read_to => ChangeKind::CameAndVanished,
+        true => ChangeKind::Vanished,
     }
 }

@@ -60,6 +60,8 @@ pub struct Email {
     pub received: Millis,
     /// The envelope's sender; empty when it was appended, or a bounce.
     pub sender: String,
+    /// The delivery id that brought it; empty when it was appended.
+    pub delivery_id: String,
     /// `Message-ID`.
     pub message_id: String,
     /// What groups messages into threads.
@@ -209,6 +211,7 @@ pub fn get_email<V: MailboxView>(
         internal_date: Millis(record.internal_date_ms),
         received: Millis(record.received_ms),
         sender: record.sender,
+        delivery_id: record.delivery_id,
         message_id: record.message_id,
         thread_key: record.thread_key,
         envelope: record.envelope,
