@@ -26,8 +26,8 @@ use thiserror::Error;
 use crate::disk::{Disk, DiskLock, read_whole, replace_whole, take_lock};
 use crate::identity::{CopyIdentity, NodeRoot, RootFault, WRITER};
 use crate::log::{
-    CopyLog, EntryCache, LogExpectations, LogFault, LogObserver, LogOpenFault, LogPlace, Position,
-    VoteRecord,
+    CopyLog, Done, EntryCache, LogExpectations, LogFault, LogObserver, LogOpenFault, LogPlace,
+    Position, VoteRecord,
 };
 use crate::state::{self, StateEngine, StateError, StateStore};
 use crate::volume::Volume;
@@ -166,7 +166,8 @@ pub enum CopyStart {
     },
 }
 
-/// An open copy.
+/// An open copy. Dropping it closes its log; the copy stays locked until what was asked of the log
+/// is written, so that there is never a second writer.
 pub struct CopyDirectory {
     /// The log.
     pub log: CopyLog,
@@ -175,7 +176,8 @@ pub struct CopyDirectory {
     identity: CopyIdentity,
     path: PathBuf,
     volume: Volume,
-    _lock: DiskLock,
+    /// There until the copy is closed.
+    lock: Option<DiskLock>,
 }
 
 /// META in memory; also what the log reports to.
@@ -220,7 +222,7 @@ impl CopyDirectory {
         sync_above(&*disk, &place.folder).map_err(io("sync the database's folder"))?;
         place.root.remember_open(identity.database, identity.replica, session)?;
         let volume = place.volume.clone();
-        Ok(Self { log, state, identity, path, volume, _lock: lock })
+        Ok(Self { log, state, identity, path, volume, lock: Some(lock) })
     }
 
     /// Opens a copy, with all checks. Every fault but [`OpenFault::InUse`], [`OpenFault::NoSpace`]
@@ -255,7 +257,7 @@ impl CopyDirectory {
         let keeper = keeper(place, &disk, &path, meta);
         let log = CopyLog::open(log_place(place, &path, session, &keeper), expected)?;
         let volume = place.volume.clone();
-        Ok(Self { log, state, identity, path, volume, _lock: lock })
+        Ok(Self { log, state, identity, path, volume, lock: Some(lock) })
     }
 
     /// Whose copy it is.
@@ -294,11 +296,14 @@ impl CopyDirectory {
     }
 
     /// Closes the copy when all that was asked of its log is durable; `done` is called then, and
-    /// the copy can be opened again once this value and everything of its state is dropped.
-    pub fn close(self, done: Box<dyn FnOnce(Result<(), LogFault>) + Send>) {
-        let (log, state, lock) = (self.log, self.state, self._lock);
-        drop(state);
-        log.close(Box::new(move |result| {
+    /// the copy can be opened again once everything of its state is dropped.
+    pub fn close(mut self, done: Done) {
+        self.unlock_after_close(done);
+    }
+
+    fn unlock_after_close(&mut self, done: Done) {
+        let lock = self.lock.take();
+        self.log.close(Box::new(move |result| {
             drop(lock);
             done(result);
         }));
@@ -332,6 +337,14 @@ impl CopyDirectory {
         let trash = place.folder.join(TRASH);
         let disk = place.volume.disk();
         disk.remove_dir_all(&trash).map_err(io_fault("empty the trash", &trash))
+    }
+}
+
+impl Drop for CopyDirectory {
+    fn drop(&mut self) {
+        if self.lock.is_some() {
+            self.unlock_after_close(Box::new(|_| ()));
+        }
     }
 }
 

@@ -270,10 +270,11 @@ impl CopyLog {
     /// Closes the log when everything asked for so far is durable; later requests get
     /// [`LogFault::Closed`].
     pub fn close(&self, done: Done) {
-        let shared = self.shared.clone();
+        let Shared { volume, key, cache, shelf, .. } = &*self.shared;
+        let (volume, key, cache, shelf) = (volume.clone(), *key, cache.clone(), *shelf);
         let close: Done = Box::new(move |result| {
-            shared.volume.detach(shared.key);
-            shared.cache.forget(shared.shelf, 0, u64::MAX);
+            volume.detach(key);
+            cache.forget(shelf, 0, u64::MAX);
             done(result);
         });
         let mut memory = self.shared.memory();

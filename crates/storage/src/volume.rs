@@ -494,6 +494,15 @@ impl VolumeDriver {
     }
 }
 
+/// A driver that is dropped without [`VolumeDriver::abandon`] is a machine that lost its power:
+/// nobody hears of what was under way.
+impl Drop for VolumeDriver {
+    fn drop(&mut self) {
+        self.volume.inner.inbox().messages.clear();
+        self.volume.chores().waiting.clear();
+    }
+}
+
 /// The same fault once more, for the next log that it hit.
 fn copy_of(fault: &io::Error) -> io::Error {
     io::Error::new(fault.kind(), fault.to_string())

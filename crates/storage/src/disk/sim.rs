@@ -129,8 +129,10 @@ impl State {
         self.faults = fault::Faults::default();
     }
 
+    /// Bytes of all files that a name leads to now.
     fn used_bytes(&self) -> u64 {
-        self.files.values().map(Content::len).sum()
+        let files = self.names.files();
+        files.iter().filter_map(|inode| self.files.get(inode)).map(Content::len).sum()
     }
 
     /// Gives up the content of a file that no name leads to.

@@ -187,10 +187,12 @@ fn recycled(disk: &dyn Disk, folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Removes what passing names an earlier life left behind.
 pub(super) fn remove_passing(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
-    for name in disk.list(folder)?.iter().filter(|name| is_passing(name)) {
+    let mut names = disk.list(folder)?;
+    names.retain(|name| is_passing(name));
+    for name in &names {
         disk.remove_file(&folder.join(name))?;
     }
-    Ok(())
+    if names.is_empty() { Ok(()) } else { disk.sync_dir(folder) }
 }
 
 #[cfg(test)]

@@ -112,12 +112,12 @@ impl State {
         offset: u64,
         direct: bool,
     ) -> io::Result<()> {
-        let used = self.used_bytes();
-        let content = self.files.get_mut(&inode).ok_or(io::ErrorKind::NotFound)?;
-        let growth = (offset + data.len() as u64).saturating_sub(content.len());
-        if used + growth > self.options.capacity_bytes && growth > 0 {
+        let length = self.files.get(&inode).ok_or(io::ErrorKind::NotFound)?.len();
+        let growth = (offset + data.len() as u64).saturating_sub(length);
+        if growth > 0 && self.used_bytes() + growth > self.options.capacity_bytes {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        let content = self.files.get_mut(&inode).ok_or(io::ErrorKind::NotFound)?;
         content.write(data, offset, direct && self.options.direct);
         self.spend(data.len());
         Ok(())
@@ -217,11 +217,12 @@ impl DiskFile for SimFile {
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.with(|state| {
-            let used = state.used_bytes();
-            let content = state.files.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
-            if used - content.len() + bytes > state.options.capacity_bytes.max(used) {
+            let length = state.files.get(&self.inode).ok_or(io::ErrorKind::NotFound)?.len();
+            let growth = bytes.saturating_sub(length);
+            if growth > 0 && state.used_bytes() + growth > state.options.capacity_bytes {
                 return Err(io::ErrorKind::StorageFull.into());
             }
+            let content = state.files.get_mut(&self.inode).ok_or(io::ErrorKind::NotFound)?;
             content.now.set_len(bytes);
             Ok(())
         })
