@@ -1,0 +1,63 @@
+//! The head of an entry's payload as version 1 writes it.
+
+use bytes::Bytes;
+use dag_format::FormatError;
+use dag_format::envelope::{Body, Envelope};
+use dag_types::{ActivationId, Lineage, NodeId};
+
+use super::{hex, show};
+
+fn envelopes() -> [(Envelope, &'static str); 3] {
+    let lineage = Lineage { epoch: 5, activation: ActivationId([6; 16]) };
+    [
+        (Envelope { lineage, body: Body::Command(Bytes::from_static(b"do it")) }, GOLDEN[0]),
+        (Envelope { lineage, body: Body::Mount { node: NodeId(7), term: 8 } }, GOLDEN[1]),
+        (Envelope { lineage, body: Body::DigestMark { mark: 9 } }, GOLDEN[2]),
+    ]
+}
+
+#[test]
+fn envelopes_are_written_and_read_as_ever() {
+    for (envelope, golden) in envelopes() {
+        assert_eq!(show(&envelope.encode()), show(&hex(golden)));
+        assert_eq!(Envelope::decode(&hex(golden).into()), Ok(envelope));
+    }
+}
+
+#[test]
+fn an_unknown_type_is_never_skipped() {
+    for found in [0, 4, 255] {
+        let mut bytes = hex(GOLDEN[0]);
+        bytes[0] = found;
+        let fault = Envelope::decode(&bytes.into());
+        assert_eq!(fault, Err(FormatError::UnknownType { what: "an entry", found }));
+    }
+}
+
+#[test]
+fn an_unknown_version_is_refused() {
+    for found in [0, 2, 255] {
+        let mut bytes = hex(GOLDEN[1]);
+        bytes[1] = found;
+        let fault = Envelope::decode(&bytes.into());
+        assert_eq!(fault, Err(FormatError::UnknownVersion { what: "an entry", found, known: 1 }));
+    }
+}
+
+#[test]
+fn a_body_that_is_too_short_or_too_long_is_refused() {
+    for (_, golden) in &envelopes()[1..] {
+        let bytes = hex(golden);
+        let short = Bytes::copy_from_slice(&bytes[..bytes.len() - 1]);
+        assert!(matches!(Envelope::decode(&short), Err(FormatError::Short { .. })));
+        let long = Bytes::from([bytes, vec![0]].concat());
+        assert!(matches!(Envelope::decode(&long), Err(FormatError::Malformed { .. })));
+    }
+    assert!(Envelope::decode(&Bytes::new()).is_err());
+}
+
+const GOLDEN: [&str; 3] = [
+    "0101050000000000000006060606060606060606060606060606646f206974",
+    "020105000000000000000606060606060606060606060606060607000000000000000800000000000000",
+    "03010500000000000000060606060606060606060606060606060900000000000000",
+];
