@@ -596,15 +596,12 @@ impl Shared {
 
     /// Gives up the segments before that of the first entry behind the purge point.
     fn retire(self: &Arc<Self>, point: Position) {
-        let mut writer = self.writer();
+        let active = self.writer().number;
         let mut memory = self.memory();
-        let first = memory.index.oldest_segment().unwrap_or(writer.number);
+        let first = memory.index.oldest_segment().unwrap_or(active);
         let kept = memory.segments.split_off(&first);
         let old: Vec<u64> = std::mem::replace(&mut memory.segments, kept).into_keys().collect();
         drop(memory);
-        // Its file may soon be another segment's, where a late seal would destroy records.
-        writer.unsealed.take_if(|(number, _, _)| *number < first);
-        drop(writer);
         if !old.is_empty() {
             self.volume.chore(Chore::GiveUp { log: self.clone(), point, segments: old });
         }

@@ -195,7 +195,8 @@ impl Writer {
     }
 
     /// Claims in the last block of the segment before that this segment has begun, so that its loss
-    /// is noticed even when it is gone whole.
+    /// is noticed even when it is gone whole. It comes before anything else is written: a segment
+    /// that was given up meanwhile is at most a spare by then, and its old seal means nothing there.
     fn seal(&mut self, buffer: &mut AlignedBuffer, written: &mut Written) -> Result<(), LogFault> {
         let Some((number, segment, _)) =
             self.unsealed.take_if(|(_, _, first)| *first <= self.synced_through)

@@ -95,6 +95,20 @@ fn a_last_segment_that_is_gone_is_noticed_by_the_seal_before_it() {
 }
 
 #[test]
+fn a_vote_that_is_gone_from_the_end_of_a_segment_is_noticed() {
+    let mut rig = Rig::new(17, small_segments());
+    rig.fill(1, 13, 100);
+    rig.vote(3);
+    rig.settle();
+    rig.fill(1, 5, 100);
+    rig.kill();
+    let (path, position, _) = find_batch(&rig, 15);
+    assert_eq!((&path, position), (&rig.segments()[0], 14 * 4096), "the last one before the seal");
+    rig.disk.flip_bit(&path, position + 60, 1).unwrap();
+    assert!(matches!(open(&mut rig), Err(LogOpenFault::TailLost { found: 14, .. })));
+}
+
+#[test]
 fn a_segment_missing_in_the_middle_is_noticed() {
     let mut rig = Rig::new(5, small_segments());
     rig.fill(1, 60, 9000);

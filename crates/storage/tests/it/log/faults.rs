@@ -84,11 +84,14 @@ fn a_damaged_entry_is_a_fault_of_the_log_not_an_answer() {
     rig.fill(1, 4, 4000);
     let segment = rig.segments()[0].clone();
     rig.disk.flip_bit(&segment, 2 * 4096 + 1000, 3).unwrap();
+    let under_way = rig.append(vec![entry(1, 5, 10)]);
     let read = rig.log().read(0, 5, usize::MAX);
     assert!(matches!(read, Err(LogFault::Corrupt { .. })), "{read:?}");
-    let after = rig.append(vec![entry(1, 5, 10)]);
+    let after = rig.append(vec![entry(1, 6, 10)]);
     rig.settle();
-    assert!(matches!(after.get(), Some(Err(LogFault::Corrupt { .. }))));
+    for outcome in [under_way, after] {
+        assert!(matches!(outcome.get(), Some(Err(LogFault::Corrupt { .. }))));
+    }
 }
 
 #[test]
@@ -103,4 +106,42 @@ fn every_file_is_synced_where_the_device_is_not_trusted_or_the_cache_not_bypasse
         rig.open(LogExpectations::default()).unwrap();
         assert_eq!(all(rig.log()).len(), 100);
     }
+}
+
+#[test]
+fn what_an_open_found_in_a_cache_is_durable_before_it_counts() {
+    for seed in 0..30 {
+        let mut rig = Rig::new(seed, small_segments());
+        rig.append(vec![entry(1, 0, 5000)]);
+        // The first pump writes; the sync would come with the next one.
+        assert!(rig.pump());
+        rig.kill();
+        rig.open(LogExpectations::default()).unwrap();
+        let durable = rig.log().bounds().durable;
+        rig.crash();
+        rig.open(LogExpectations::default()).unwrap();
+        assert_eq!(rig.log().bounds().last, durable, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_segment_that_is_given_up_before_its_seal_is_never_written_to_again() {
+    let mut rig = Rig::new(9, small_segments());
+    rig.cache_bytes = 0;
+    rig.fill(1, 1, 10);
+    rig.kill();
+    rig.open(LogExpectations::default()).unwrap();
+    let mut point = None;
+    for index in 1..150 {
+        let outcome = rig.append(vec![entry(1, index, 30_000)]);
+        point = Some(rig.flush_through(index - 1));
+        rig.log().purge(point.unwrap().0).unwrap();
+        rig.settle();
+        assert!(outcome.is_ok(), "{:?}", outcome.get());
+        assert_eq!(all(rig.log()), [entry(1, index, 30_000)]);
+    }
+    rig.rest();
+    rig.kill();
+    rig.open(super::rig::flushed(point.unwrap())).unwrap();
+    assert_eq!(all(rig.log()), [entry(1, 149, 30_000)]);
 }
