@@ -189,7 +189,8 @@ pub struct Append {
     /// Keywords, in any case.
     #[prost(string, repeated, tag = "5")]
     pub keywords: Vec<String>,
-    /// INTERNALDATE, milliseconds since 1970; 0 means `proposed_at_ms`.
+    /// INTERNALDATE, milliseconds since 1970; 0 means `proposed_at_ms`. A proposer never fills in
+    /// its own clock here: the field is part of what makes two requests equal.
     #[prost(uint64, tag = "6")]
     pub internal_date_ms: u64,
     /// What is stored.

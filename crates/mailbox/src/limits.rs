@@ -37,7 +37,8 @@ impl Limit {
 
 /// Bytes of one message, header and body together (APPENDLIMIT, RFC 7889).
 pub const MESSAGE_BYTES: Limit = Limit::new("message_bytes", 64 << 20);
-/// Bytes of what the proposer parsed out of one message: it is stored beside the message.
+/// Bytes of what the proposer parsed out of one message. It is stored beside the message; the
+/// proposer leaves out what would exceed the bound, since no mail is refused for its structure.
 pub const PARSED_BYTES: Limit = Limit::new("parsed_bytes", 64 << 10);
 /// Recipients of one delivery.
 pub const RECIPIENTS_PER_DELIVERY: Limit = Limit::new("recipients_per_delivery", 1_000);

@@ -166,7 +166,10 @@ pub fn get_message<V: MailboxView>(
     let Some(record) = read::<MessageRecord, V>(view, &key)? else {
         return Ok(None);
     };
-    let keywords = keyword_table(view, mailbox, folder)?;
+    let keywords = match record.keywords() {
+        0 => KeywordTable::default(),
+        _ => keyword_table(view, mailbox, folder)?,
+    };
     Ok(Some(message_of(uid, &record, &keywords)))
 }
 

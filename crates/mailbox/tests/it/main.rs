@@ -5,6 +5,8 @@ mod deliveries;
 mod expunge;
 mod flags;
 mod folders;
+mod generated;
+mod invariants;
 mod model;
 mod queries;
 mod repeats;

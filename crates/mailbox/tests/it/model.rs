@@ -1,89 +1,78 @@
-//! Generated commands against a naive model, with named invariants checked after each.
-//!
-//! The model knows nothing of rows, digests or references: it keeps lists of messages and looks
-//! through all of them. It says what each command must answer; the invariants say what must hold
-//! of the rows whatever was answered.
+//! A naive model of a database: lists of messages, looked through from end to end. It knows nothing
+//! of rows, digests or references, and says what each command must answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use mailbox::command::{
-    Append, Deliver, Expunge, FlagAction, Recipient, StoreFlags, UidRange, id_bytes,
-};
-use mailbox::flags::{DELETED, SEEN};
-use mailbox::keys::{self, Due, table};
+use mailbox::command::{Append, Deliver, Expunge, FlagAction, Recipient, StoreFlags, UidRange};
+use mailbox::flags::DELETED;
+use mailbox::keys::{self, Due};
 use mailbox::limits::{DELIVERY_ID_KEPT_MS, REQUEST_ID_KEPT_MS};
-use mailbox::query::{self, ChangeKind, ChangesSince, FeedPosition, MessageFilter};
-use mailbox::records::{BodyRecord, ChangeRecord, EmailRecord, MessageRecord};
 use mailbox::response::{
     DeliverCode, Delivered, Expunged, FlagsStored, FolderCreated, MailboxCreated, MailboxDeleted,
-    Outcome, Reason, StoredAt, Swept,
+    Outcome, Reason, RecipientResult, StoredAt, Swept,
 };
-use mailbox::{Command, Operation};
-use proptest::prelude::*;
-use prost::Message;
+use mailbox::{Command, Operation, Rejection};
 
 use crate::world::*;
 
 const NAMES: [&str; 3] = [ANNA, BEN, "carl"];
-const BODIES: [&str; 4] = ["", "one", "two two", "three three three"];
-const KEYWORDS: [&str; 3] = ["work", "Home", "WORK"];
 
 #[derive(Debug, Clone)]
-struct MessageModel {
-    flags: u32,
-    keywords: BTreeSet<String>,
-    modseq: u64,
-    email_id: u64,
-    delivery_id: String,
-    body: Bytes,
+pub struct MessageModel {
+    pub flags: u32,
+    pub keywords: BTreeSet<String>,
+    pub modseq: u64,
+    pub email_id: u64,
+    pub delivery_id: String,
+    pub body: Bytes,
 }
 
 #[derive(Debug, Clone, Default)]
-struct FolderModel {
-    name: String,
-    parent: u32,
-    uid_validity: u32,
-    uid_next: u32,
-    highest_modseq: u64,
-    messages: BTreeMap<u32, MessageModel>,
-    vanished: BTreeMap<u32, u64>,
+pub struct FolderModel {
+    pub name: String,
+    pub parent: u32,
+    pub uid_validity: u32,
+    pub uid_next: u32,
+    pub highest_modseq: u64,
+    pub messages: BTreeMap<u32, MessageModel>,
+    pub vanished: BTreeMap<u32, u64>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct MailboxModel {
-    deleted: bool,
-    modseq: u64,
-    last_email: u64,
-    folders: BTreeMap<u32, FolderModel>,
+pub struct MailboxModel {
+    pub deleted: bool,
+    pub modseq: u64,
+    pub last_email: u64,
+    pub folders: BTreeMap<u32, FolderModel>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Model {
-    now_ms: u64,
-    last_uid_validity: u32,
-    mailboxes: BTreeMap<&'static str, MailboxModel>,
-    requests: BTreeMap<(&'static str, String), (Operation, Outcome)>,
-    deliveries: BTreeMap<(&'static str, String), (StoredAt, Bytes)>,
-    bodies: BTreeSet<Bytes>,
-    due: BTreeMap<Bytes, DueModel>,
+pub struct Model {
+    pub now_ms: u64,
+    pub last_uid_validity: u32,
+    pub mailboxes: BTreeMap<&'static str, MailboxModel>,
+    pub requests: BTreeMap<(&'static str, String), (Operation, Outcome)>,
+    pub deliveries: BTreeMap<(&'static str, String), (StoredAt, Bytes)>,
+    pub bodies: BTreeSet<Bytes>,
+    pub due: BTreeMap<Bytes, DueModel>,
 }
 
 #[derive(Debug, Clone)]
-enum DueModel {
+pub enum DueModel {
     Request(&'static str, String),
     Delivery(&'static str, String),
     Body(Bytes),
 }
 
-type Refused<T> = Result<T, Reason>;
+pub type Refused<T> = Result<T, Reason>;
 
-fn name_of(mailbox_id: &[u8]) -> &'static str {
+pub fn name_of(mailbox_id: &[u8]) -> &'static str {
     NAMES.into_iter().find(|name| id(name).0 == mailbox_id).expect("a name of the model")
 }
 
 impl Model {
-    fn run(&mut self, command: &Command) -> Outcome {
+    pub fn run(&mut self, command: &Command) -> Outcome {
         self.now_ms = self.now_ms.max(command.proposed_at_ms);
         let operation = command.operation.as_ref().expect("an operation");
         let name = match operation {
@@ -97,7 +86,7 @@ impl Model {
         };
         let request = (name, command.request_id.clone());
         if let Some((first, outcome)) = self.requests.get(&request) {
-            let reused = Outcome::Rejected(mailbox::Rejection::new(Reason::RequestIdReused));
+            let reused = Outcome::Rejected(Rejection::new(Reason::RequestIdReused));
             return if first == operation { outcome.clone() } else { reused };
         }
         let outcome = self.carry_out(operation);
@@ -121,7 +110,7 @@ impl Model {
             Operation::Expunge(expunge) => self.expunge(expunge).map(Outcome::Expunged),
             Operation::Sweep(sweep) => Ok(Outcome::Swept(self.sweep(sweep.limit as usize))),
         };
-        outcome.unwrap_or_else(|reason| Outcome::Rejected(mailbox::Rejection::new(reason)))
+        outcome.unwrap_or_else(|reason| Outcome::Rejected(Rejection::new(reason)))
     }
 
     fn live(&mut self, name: &str) -> Refused<&mut MailboxModel> {
@@ -207,10 +196,8 @@ impl Model {
     fn deliver(&mut self, command: &Deliver) -> Outcome {
         let mut results = Vec::new();
         for recipient in &command.recipients {
-            let mut result = mailbox::response::RecipientResult {
-                address: recipient.address.clone(),
-                ..Default::default()
-            };
+            let mut result =
+                RecipientResult { address: recipient.address.clone(), ..Default::default() };
             match self.deliver_to(command, recipient) {
                 Ok((code, at)) => {
                     result.code = code as i32;
@@ -220,7 +207,7 @@ impl Model {
                     let refused = reason == Reason::DeliveryIdReused;
                     let code = if refused { DeliverCode::Refused } else { DeliverCode::NoMailbox };
                     result.code = code as i32;
-                    result.rejection = Some(mailbox::Rejection::new(reason));
+                    result.rejection = Some(Rejection::new(reason));
                 }
             }
             results.push(result);
@@ -410,7 +397,7 @@ impl Model {
     }
 }
 
-fn blake3_of(body: &[u8]) -> [u8; 32] {
+pub fn blake3_of(body: &[u8]) -> [u8; 32] {
     let text = std::str::from_utf8(body).expect("the model's bodies are text");
     content(text).blake3.as_ref().try_into().expect("32 bytes")
 }
@@ -437,415 +424,18 @@ fn set(uids: &[u32]) -> Vec<UidRange> {
 }
 
 /// The same answer; of a rejection only the reason counts.
-fn assert_same(real: &Outcome, model: &Outcome) {
+pub fn assert_same(real: &Outcome, model: &Outcome) {
     let plain = |outcome: &Outcome| match outcome {
-        Outcome::Rejected(rejection) => {
-            Outcome::Rejected(mailbox::Rejection::new(rejection.reason()))
-        }
+        Outcome::Rejected(rejection) => Outcome::Rejected(Rejection::new(rejection.reason())),
         Outcome::Delivered(delivered) => {
             let mut delivered = delivered.clone();
             for result in &mut delivered.results {
                 let reason = result.rejection.as_ref().map(|rejection| rejection.reason());
-                result.rejection = reason.map(mailbox::Rejection::new);
+                result.rejection = reason.map(Rejection::new);
             }
             Outcome::Delivered(delivered)
         }
         other => other.clone(),
     };
     assert_eq!(plain(real), plain(model));
-}
-
-/// What is remembered over the whole run, to notice what comes twice.
-#[derive(Debug, Default)]
-struct Past {
-    /// Email ids by mailbox, folder and UID: for ever.
-    uids: BTreeMap<(&'static str, u32, u32), u64>,
-    modseqs: BTreeMap<&'static str, u64>,
-    uid_validities: BTreeSet<u32>,
-}
-
-fn rows<R: Message + Default>(world: &World, table: u8) -> Vec<(Bytes, R)> {
-    let rows = world.view.rows().iter().filter(|(key, _)| key[0] == table);
-    rows.map(|(key, value)| (key.clone(), R::decode(value.clone()).expect("a record"))).collect()
-}
-
-fn invariant_folders_and_messages_are_those_of_the_model(world: &World, model: &Model) {
-    for (name, mailbox) in &model.mailboxes {
-        let seen = world.mailbox(name);
-        assert_eq!(
-            (seen.highest_modseq, seen.deleted.is_some()),
-            (mailbox.modseq, mailbox.deleted)
-        );
-        let page = query::list_folders(&world.view, id(name), None, 1_000).expect("readable");
-        assert_eq!(page.items.len(), mailbox.folders.len());
-        for folder in page.items {
-            let expected = &mailbox.folders[&folder.id];
-            assert_eq!((&folder.name, folder.parent), (&expected.name, expected.parent));
-            assert_eq!(folder.uid_validity, expected.uid_validity);
-            assert_eq!(folder.uid_next, expected.uid_next);
-            assert_eq!(folder.highest_modseq, expected.highest_modseq);
-            messages_are_those_of(world, name, folder.id, expected);
-        }
-    }
-}
-
-fn messages_are_those_of(world: &World, name: &str, folder: u32, expected: &FolderModel) {
-    let filter = MessageFilter::default();
-    let page = query::list_messages(&world.view, id(name), folder, &filter, None, 10_000);
-    let messages = page.expect("readable").items;
-    assert_eq!(messages.len(), expected.messages.len());
-    for message in messages {
-        let model = &expected.messages[&message.uid];
-        assert_eq!((message.system_flags, message.modseq), (model.flags, model.modseq));
-        assert_eq!(message.keywords.iter().cloned().collect::<BTreeSet<_>>(), model.keywords);
-        assert_eq!((message.email_id, message.size), (model.email_id, model.body.len() as u64));
-        let email = world.email(name, message.email_id);
-        assert_eq!(email.delivery_id, model.delivery_id);
-        assert_eq!(world.view.rows()[&email.body_keys()[0]], model.body);
-    }
-}
-
-fn invariant_counters_equal_a_count(world: &World, model: &Model) {
-    let live = model.mailboxes.values().filter(|mailbox| !mailbox.deleted).count() as u64;
-    assert_eq!(query::get_database(&world.view).expect("readable").mailboxes, live);
-    for (name, mailbox) in &model.mailboxes {
-        let seen = world.mailbox(name);
-        let mut all = (0, 0);
-        for folder_id in mailbox.folders.keys() {
-            let folder = world.folder(name, *folder_id);
-            let prefix = keys::message(id(name), *folder_id, 0).slice(..21);
-            let messages: Vec<MessageRecord> = rows::<MessageRecord>(world, table::MESSAGE)
-                .into_iter()
-                .filter(|(key, _)| key.starts_with(&prefix))
-                .map(|(_, record)| record)
-                .collect();
-            let count = |test: &dyn Fn(&MessageRecord) -> bool| {
-                messages.iter().filter(|message| test(message)).count() as u32
-            };
-            assert_eq!(folder.exists, count(&|_| true));
-            assert_eq!(folder.unseen, count(&|message| message.flags & SEEN == 0));
-            assert_eq!(folder.deleted, count(&|message| message.flags & DELETED != 0));
-            let bytes = messages.iter().map(|message| message.size).sum::<u64>();
-            assert_eq!(folder.size_bytes, bytes);
-            all = (all.0 + u64::from(folder.exists), all.1 + bytes);
-        }
-        assert_eq!((seen.messages, seen.size_bytes), all);
-        assert_eq!(seen.folders as usize, mailbox.folders.len());
-    }
-}
-
-/// M2.
-fn invariant_uids_ascend_and_are_never_reused(world: &World, model: &Model, past: &mut Past) {
-    for (name, mailbox) in &model.mailboxes {
-        for folder in mailbox.folders.keys() {
-            let filter = MessageFilter::default();
-            let page = query::list_messages(&world.view, id(name), *folder, &filter, None, 10_000);
-            for message in page.expect("readable").items {
-                let known = past.uids.range((*name, *folder, 0)..=(*name, *folder, u32::MAX));
-                let last = known.last().map_or(0, |((_, _, uid), _)| *uid);
-                let first = past.uids.entry((*name, *folder, message.uid));
-                let fresh = matches!(first, std::collections::btree_map::Entry::Vacant(_));
-                assert!(!fresh || message.uid > last, "a new UID is greater than all before");
-                assert_eq!(*first.or_insert(message.email_id), message.email_id);
-            }
-        }
-    }
-}
-
-/// M4.
-fn invariant_modseqs_never_go_back(world: &World, model: &Model, past: &mut Past) {
-    for name in model.mailboxes.keys() {
-        let highest = world.mailbox(name).highest_modseq;
-        let before = past.modseqs.insert(name, highest).unwrap_or(0);
-        assert!(
-            highest >= before && highest - before <= 1,
-            "one command, at most one mod-sequence"
-        );
-        let page = query::list_folders(&world.view, id(name), None, 1_000).expect("readable");
-        assert!(page.items.iter().all(|folder| folder.highest_modseq <= highest));
-        past.uid_validities.extend(page.items.iter().map(|folder| folder.uid_validity));
-    }
-    let folders = model.mailboxes.values().map(|mailbox| mailbox.folders.len()).sum::<usize>();
-    assert_eq!(past.uid_validities.len(), folders, "no UIDVALIDITY is given out twice");
-}
-
-/// M1.
-fn invariant_each_delivery_is_stored_exactly_once(world: &World) {
-    let mut seen = BTreeSet::new();
-    for (key, email) in rows::<EmailRecord>(world, table::EMAIL) {
-        if email.delivery_id.is_empty() {
-            continue;
-        }
-        let mailbox = key.slice(1..17);
-        assert!(seen.insert((mailbox, email.delivery_id)), "a delivery id was stored twice");
-    }
-}
-
-fn invariant_references_equal_emails(world: &World, model: &Model) {
-    let emails = rows::<EmailRecord>(world, table::EMAIL);
-    let records = rows::<BodyRecord>(world, table::BODY_RECORD);
-    assert_eq!(records.len(), model.bodies.len());
-    assert_eq!(world.rows(table::BODY), records.len());
-    for (key, body) in records {
-        let digest = &key[1..];
-        let references = emails.iter().filter(|(_, email)| email.blake3 == digest).count() as u64;
-        assert_eq!(body.references, references);
-        assert_eq!(body.due_ms.is_some(), references == 0);
-        let stored = &world.view.rows()[&keys::body(&digest.try_into().expect("32 bytes"), 0)];
-        assert_eq!((blake3_of(stored).as_slice(), stored.len() as u64), (digest, body.size));
-    }
-    let messages = rows::<MessageRecord>(world, table::MESSAGE);
-    assert_eq!(emails.len(), messages.len());
-    assert!(emails.iter().all(|(_, email)| email.placements.len() == 1));
-}
-
-fn invariant_due_rows_are_those_of_the_model(world: &World, model: &Model) {
-    let due: Vec<_> = world.view.rows().keys().filter(|key| key[0] == table::DUE).collect();
-    assert_eq!(due, model.due.keys().collect::<Vec<_>>());
-    assert_eq!(world.rows(table::REQUEST), model.requests.len());
-    assert_eq!(world.rows(table::DELIVERY), model.deliveries.len());
-}
-
-/// M8.
-fn invariant_the_feed_holds_each_message_once(world: &World, model: &Model) {
-    assert_eq!(
-        rows::<ChangeRecord>(world, table::CHANGE).len(),
-        model
-            .mailboxes
-            .values()
-            .flat_map(|mailbox| mailbox.folders.values())
-            .map(|folder| folder.messages.len() + folder.vanished.len())
-            .sum::<usize>()
-    );
-    for (name, mailbox) in &model.mailboxes {
-        let mut expected = BTreeSet::new();
-        for (folder_id, folder) in &mailbox.folders {
-            let live = folder.messages.iter().map(|(uid, message)| (message.modseq, *uid, false));
-            let vanished = folder.vanished.iter().map(|(uid, modseq)| (*modseq, *uid, true));
-            expected.extend(
-                live.chain(vanished).map(|(modseq, uid, gone)| (modseq, *folder_id, uid, gone)),
-            );
-        }
-        let middle = mailbox.modseq / 2;
-        let expected: Vec<_> = expected.into_iter().filter(|change| change.0 > middle).collect();
-        let mut told = Vec::new();
-        let mut position = FeedPosition::at(middle);
-        loop {
-            let part = query::changes_since(&world.view, id(name), None, position, 3);
-            let Ok(ChangesSince::Changes(part)) = part else { panic!("no feed: {part:?}") };
-            told.extend(part.changes.iter().map(|change| {
-                let gone =
-                    matches!(change.kind, ChangeKind::Vanished | ChangeKind::CameAndVanished);
-                (change.modseq, change.folder, change.uid, gone)
-            }));
-            position = part.next;
-            if !part.more {
-                break;
-            }
-        }
-        assert_eq!(told, expected);
-    }
-}
-
-/// M9.
-fn invariant_digest_equals_recomputation(world: &World) {
-    let kept = query::database_digest(&world.view).expect("readable");
-    assert_eq!(query::recompute_digest(&world.view), Ok(kept));
-}
-
-fn invariant_a_repeat_gets_the_same_answer_and_changes_nothing(
-    world: &World,
-    command: &Command,
-    outcome: &Outcome,
-) {
-    let remembered =
-        !matches!(command.operation, Some(Operation::Deliver(_) | Operation::Sweep(_)));
-    let mut copy = world.clone();
-    let (again, _) = copy.apply(command);
-    if remembered {
-        assert_eq!(again.outcome.as_ref(), Some(outcome));
-        assert!(
-            again.replayed
-                || matches!(outcome, Outcome::Rejected(refused) if refused.reason() == Reason::RequestIdReused)
-        );
-        assert_eq!(copy.view, world.view);
-    }
-    if let (Outcome::Delivered(first), Some(Outcome::Delivered(second))) = (outcome, &again.outcome)
-    {
-        let places = |delivered: &Delivered| -> Vec<_> {
-            delivered.results.iter().map(|result| result.stored.clone()).collect()
-        };
-        assert_eq!(places(first), places(second));
-        assert_eq!(copy.view, world.view);
-    }
-}
-
-fn check_all(world: &World, model: &Model, past: &mut Past) {
-    invariant_folders_and_messages_are_those_of_the_model(world, model);
-    invariant_counters_equal_a_count(world, model);
-    invariant_uids_ascend_and_are_never_reused(world, model, past);
-    invariant_modseqs_never_go_back(world, model, past);
-    invariant_each_delivery_is_stored_exactly_once(world);
-    invariant_references_equal_emails(world, model);
-    invariant_due_rows_are_those_of_the_model(world, model);
-    invariant_the_feed_holds_each_message_once(world, model);
-    invariant_digest_equals_recomputation(world);
-}
-
-fn a_name() -> impl Strategy<Value = &'static str> {
-    prop_oneof![4 => Just(ANNA), 3 => Just(BEN), 1 => Just("carl")]
-}
-
-fn a_folder() -> impl Strategy<Value = u32> {
-    prop_oneof![4 => Just(INBOX), 2 => Just(2u32), 1 => 3u32..5]
-}
-
-fn some_uids() -> impl Strategy<Value = Vec<UidRange>> {
-    let end = prop_oneof![8 => 1u32..12, 1 => Just(u32::MAX)];
-    prop::collection::vec(
-        (1u32..12, end).prop_map(|(first, last)| UidRange::new(first, last)),
-        1..3,
-    )
-}
-
-fn some_keywords() -> impl Strategy<Value = Vec<String>> {
-    prop::collection::vec(prop::sample::select(&KEYWORDS[..]).prop_map(String::from), 0..3)
-}
-
-fn an_append() -> impl Strategy<Value = Operation> {
-    let validity = prop_oneof![6 => Just(0u32), 1 => 1u32..4];
-    let fields = (a_name(), a_folder(), validity, 0u32..32, some_keywords(), 0..BODIES.len());
-    fields.prop_map(|(name, folder, validity, flags, keywords, body)| {
-        let mut command = append(name, folder, BODIES[body]);
-        command.expected_uid_validity = validity;
-        command.system_flags = flags;
-        command.keywords = keywords;
-        command.into()
-    })
-}
-
-fn a_delivery() -> impl Strategy<Value = Operation> {
-    let recipient = (a_name(), 0..8u8).prop_map(|(name, kind)| match kind {
-        0 => Recipient::new("", id(name)),
-        1 => Recipient::new("ben@example.org", id(name)),
-        _ => Recipient::new(format!("{name}@example.org"), id(name)),
-    });
-    let recipients = prop::collection::vec(recipient, 1..4);
-    (0..6u8, 0..BODIES.len(), recipients, any::<bool>()).prop_map(|(delivery, body, to, honest)| {
-        // An honest transport sends the same body under the same id.
-        let body = if honest { usize::from(delivery) % BODIES.len() } else { body };
-        let mut command = deliver(&format!("d{delivery}"), &[], BODIES[body]);
-        command.recipients = to;
-        command.into()
-    })
-}
-
-fn a_store() -> impl Strategy<Value = Operation> {
-    let since = prop_oneof![3 => Just(None), 1 => (0u64..30).prop_map(Some)];
-    let fields = (a_name(), a_folder(), some_uids(), 1i32..4, 0u32..32, some_keywords(), since);
-    fields.prop_map(|(name, folder, uids, action, system_flags, keywords, unchanged_since)| {
-        let store = StoreFlags {
-            mailbox_id: id_bytes(id(name)),
-            folder,
-            expected_uid_validity: 0,
-            uids,
-            action,
-            system_flags,
-            keywords,
-            unchanged_since,
-        };
-        store.into()
-    })
-}
-
-fn an_expunge() -> impl Strategy<Value = Operation> {
-    (a_name(), a_folder(), some_uids(), any::<bool>()).prop_map(
-        |(name, folder, uids, only_deleted)| {
-            let mailbox_id = id_bytes(id(name));
-            Expunge { mailbox_id, folder, expected_uid_validity: 0, uids, only_deleted }.into()
-        },
-    )
-}
-
-fn an_operation() -> impl Strategy<Value = Operation> {
-    let folder_names = prop::sample::select(&["Work", "work", "inbox", "Plans"][..]);
-    prop_oneof![
-        1 => a_name().prop_map(|name| {
-            let addresses = vec![format!("{name}@example.org")];
-            mailbox::command::CreateMailbox::new(id(name), addresses).into()
-        }),
-        1 => Just(delete_mailbox("carl").into()),
-        2 => (a_name(), 0u32..4, folder_names)
-            .prop_map(|(name, parent, folder)| create_folder(name, parent, folder).into()),
-        8 => a_delivery(),
-        6 => an_append(),
-        6 => a_store(),
-        4 => an_expunge(),
-        2 => prop_oneof![Just(1u32), Just(3), Just(1_000)].prop_map(|limit| sweep(u64::MAX, limit).into()),
-    ]
-}
-
-/// An operation, the request id (few of them, so that some come twice), and how the clock moves:
-/// mostly a little, sometimes back, sometimes by hours or weeks.
-fn a_step() -> impl Strategy<Value = (Operation, u16, i64)> {
-    let hour = 3_600_000;
-    let clock = prop_oneof![
-        10 => 0i64..100,
-        2 => -1_000i64..0,
-        1 => Just(13 * hour),
-        1 => Just(8 * 24 * hour),
-    ];
-    (an_operation(), prop_oneof![1 => 0u16..6, 4 => any::<u16>()], clock)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_command_does_what_the_naive_model_says(steps in prop::collection::vec(a_step(), 1..80)) {
-        let mut world = anna_and_ben();
-        let mut model = Model::default();
-        let mut past = Past::default();
-        for (at, name) in [ANNA, BEN].into_iter().enumerate() {
-            let addresses = vec![format!("{name}@example.org")];
-            let create = mailbox::command::CreateMailbox::new(id(name), addresses);
-            let request = format!("fresh-{}", at + 1);
-            model.run(&Command::new(request, dag_types::Millis(1_000), create.into()));
-        }
-        check_all(&world, &model, &mut past);
-        let mut clock = 1_000i64;
-        for (operation, request, moved) in steps {
-            clock = (clock + moved).max(1);
-            let now = dag_types::Millis(clock as u64);
-            let command = Command::new(format!("r{request}"), now, operation);
-            let expected = model.run(&command);
-            let outcome = world.apply(&command).0.outcome.expect("an outcome");
-            assert_same(&outcome, &expected);
-            check_all(&world, &model, &mut past);
-            invariant_a_repeat_gets_the_same_answer_and_changes_nothing(&world, &command, &outcome);
-        }
-    }
-
-    /// Whatever the bytes of an entry are, reading and applying it never panics, and what it
-    /// writes keeps the digest.
-    #[test]
-    fn scrambled_entries_never_panic(
-        operation in an_operation(),
-        places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-    ) {
-        let mut world = anna_and_ben();
-        world.fill_inbox(2);
-        let command = Command::new("r", dag_types::Millis(2_000), operation);
-        let mut entry = command.encode_to_vec();
-        for (place, value) in places {
-            let at = place.index(entry.len());
-            entry[at] = value;
-        }
-        if let Ok(command) = Command::decode_from(Bytes::from(entry)) {
-            let at = dag_types::LogId { term: 1, index: 99 };
-            let applied = mailbox::apply(&world.view, at, &command).expect("no fault");
-            world.view.write(applied.writes);
-            invariant_digest_equals_recomputation(&world);
-        }
-    }
 }

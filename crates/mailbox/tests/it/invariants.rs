@@ -1,0 +1,254 @@
+//! What must hold of the rows after each command, whatever was answered. M1 to M9 are the names that
+//! every checker of the project uses.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use mailbox::flags::{DELETED, SEEN};
+use mailbox::keys::{self, table};
+use mailbox::query::{self, ChangeKind, ChangesSince, FeedPosition, MessageFilter};
+use mailbox::records::{BodyRecord, ChangeRecord, EmailRecord, MessageRecord};
+use mailbox::response::{Delivered, Outcome, Reason};
+use mailbox::{Command, Operation};
+use prost::Message;
+
+use crate::model::{FolderModel, Model, blake3_of};
+use crate::world::*;
+
+/// What is remembered over the whole run, to notice what comes twice.
+#[derive(Debug, Default)]
+pub struct Past {
+    /// Email ids by mailbox, folder and UID: for ever.
+    uids: BTreeMap<(&'static str, u32, u32), u64>,
+    modseqs: BTreeMap<&'static str, u64>,
+    uid_validities: BTreeSet<u32>,
+}
+
+fn rows<R: Message + Default>(world: &World, table: u8) -> Vec<(Bytes, R)> {
+    let rows = world.view.rows().iter().filter(|(key, _)| key[0] == table);
+    rows.map(|(key, value)| (key.clone(), R::decode(value.clone()).expect("a record"))).collect()
+}
+
+pub fn invariant_folders_and_messages_are_those_of_the_model(world: &World, model: &Model) {
+    for (name, mailbox) in &model.mailboxes {
+        let seen = world.mailbox(name);
+        assert_eq!(
+            (seen.highest_modseq, seen.deleted.is_some()),
+            (mailbox.modseq, mailbox.deleted)
+        );
+        let page = query::list_folders(&world.view, id(name), None, 1_000).expect("readable");
+        assert_eq!(page.items.len(), mailbox.folders.len());
+        for folder in page.items {
+            let expected = &mailbox.folders[&folder.id];
+            assert_eq!((&folder.name, folder.parent), (&expected.name, expected.parent));
+            assert_eq!(folder.uid_validity, expected.uid_validity);
+            assert_eq!(folder.uid_next, expected.uid_next);
+            assert_eq!(folder.highest_modseq, expected.highest_modseq);
+            messages_are_those_of(world, name, folder.id, expected);
+        }
+    }
+}
+
+fn messages_are_those_of(world: &World, name: &str, folder: u32, expected: &FolderModel) {
+    let filter = MessageFilter::default();
+    let page = query::list_messages(&world.view, id(name), folder, &filter, None, 10_000);
+    let messages = page.expect("readable").items;
+    assert_eq!(messages.len(), expected.messages.len());
+    for message in messages {
+        let model = &expected.messages[&message.uid];
+        assert_eq!((message.system_flags, message.modseq), (model.flags, model.modseq));
+        assert_eq!(message.keywords.iter().cloned().collect::<BTreeSet<_>>(), model.keywords);
+        assert_eq!((message.email_id, message.size), (model.email_id, model.body.len() as u64));
+        let email = world.email(name, message.email_id);
+        assert_eq!(email.delivery_id, model.delivery_id);
+        assert_eq!(world.view.rows()[&email.body_keys()[0]], model.body);
+    }
+}
+
+pub fn invariant_counters_equal_a_count(world: &World, model: &Model) {
+    let live = model.mailboxes.values().filter(|mailbox| !mailbox.deleted).count() as u64;
+    assert_eq!(query::get_database(&world.view).expect("readable").mailboxes, live);
+    for (name, mailbox) in &model.mailboxes {
+        let seen = world.mailbox(name);
+        let mut all = (0, 0);
+        for folder_id in mailbox.folders.keys() {
+            let folder = world.folder(name, *folder_id);
+            let prefix = keys::message(id(name), *folder_id, 0).slice(..21);
+            let messages: Vec<MessageRecord> = rows::<MessageRecord>(world, table::MESSAGE)
+                .into_iter()
+                .filter(|(key, _)| key.starts_with(&prefix))
+                .map(|(_, record)| record)
+                .collect();
+            let count = |test: &dyn Fn(&MessageRecord) -> bool| {
+                messages.iter().filter(|message| test(message)).count() as u32
+            };
+            assert_eq!(folder.exists, count(&|_| true));
+            assert_eq!(folder.unseen, count(&|message| message.flags & SEEN == 0));
+            assert_eq!(folder.deleted, count(&|message| message.flags & DELETED != 0));
+            let bytes = messages.iter().map(|message| message.size).sum::<u64>();
+            assert_eq!(folder.size_bytes, bytes);
+            all = (all.0 + u64::from(folder.exists), all.1 + bytes);
+        }
+        assert_eq!((seen.messages, seen.size_bytes), all);
+        assert_eq!(seen.folders as usize, mailbox.folders.len());
+    }
+}
+
+/// M2.
+pub fn invariant_uids_ascend_and_are_never_reused(world: &World, model: &Model, past: &mut Past) {
+    for (name, mailbox) in &model.mailboxes {
+        for folder in mailbox.folders.keys() {
+            let filter = MessageFilter::default();
+            let page = query::list_messages(&world.view, id(name), *folder, &filter, None, 10_000);
+            for message in page.expect("readable").items {
+                let known = past.uids.range((*name, *folder, 0)..=(*name, *folder, u32::MAX));
+                let last = known.last().map_or(0, |((_, _, uid), _)| *uid);
+                let first = past.uids.entry((*name, *folder, message.uid));
+                let fresh = matches!(first, Entry::Vacant(_));
+                assert!(!fresh || message.uid > last, "a new UID is greater than all before");
+                assert_eq!(*first.or_insert(message.email_id), message.email_id);
+            }
+        }
+    }
+}
+
+/// M4.
+pub fn invariant_modseqs_never_go_back(world: &World, model: &Model, past: &mut Past) {
+    for name in model.mailboxes.keys() {
+        let highest = world.mailbox(name).highest_modseq;
+        let before = past.modseqs.insert(name, highest).unwrap_or(0);
+        assert!(
+            highest >= before && highest - before <= 1,
+            "one command, at most one mod-sequence"
+        );
+        let page = query::list_folders(&world.view, id(name), None, 1_000).expect("readable");
+        assert!(page.items.iter().all(|folder| folder.highest_modseq <= highest));
+        past.uid_validities.extend(page.items.iter().map(|folder| folder.uid_validity));
+    }
+    let folders = model.mailboxes.values().map(|mailbox| mailbox.folders.len()).sum::<usize>();
+    assert_eq!(past.uid_validities.len(), folders, "no UIDVALIDITY is given out twice");
+}
+
+/// M1.
+pub fn invariant_each_delivery_is_stored_exactly_once(world: &World) {
+    let mut seen = BTreeSet::new();
+    for (key, email) in rows::<EmailRecord>(world, table::EMAIL) {
+        if email.delivery_id.is_empty() {
+            continue;
+        }
+        let mailbox = key.slice(1..17);
+        assert!(seen.insert((mailbox, email.delivery_id)), "a delivery id was stored twice");
+    }
+}
+
+pub fn invariant_references_equal_emails(world: &World, model: &Model) {
+    let emails = rows::<EmailRecord>(world, table::EMAIL);
+    let records = rows::<BodyRecord>(world, table::BODY_RECORD);
+    assert_eq!(records.len(), model.bodies.len());
+    assert_eq!(world.rows(table::BODY), records.len());
+    for (key, body) in records {
+        let digest = &key[1..];
+        let references = emails.iter().filter(|(_, email)| email.blake3 == digest).count() as u64;
+        assert_eq!(body.references, references);
+        assert_eq!(body.due_ms.is_some(), references == 0);
+        let stored = &world.view.rows()[&keys::body(&digest.try_into().expect("32 bytes"), 0)];
+        assert_eq!((blake3_of(stored).as_slice(), stored.len() as u64), (digest, body.size));
+    }
+    let messages = rows::<MessageRecord>(world, table::MESSAGE);
+    assert_eq!(emails.len(), messages.len());
+    assert!(emails.iter().all(|(_, email)| email.placements.len() == 1));
+}
+
+pub fn invariant_due_rows_are_those_of_the_model(world: &World, model: &Model) {
+    let due: Vec<_> = world.view.rows().keys().filter(|key| key[0] == table::DUE).collect();
+    assert_eq!(due, model.due.keys().collect::<Vec<_>>());
+    assert_eq!(world.rows(table::REQUEST), model.requests.len());
+    assert_eq!(world.rows(table::DELIVERY), model.deliveries.len());
+}
+
+/// M8.
+pub fn invariant_the_feed_holds_each_message_once(world: &World, model: &Model) {
+    assert_eq!(
+        rows::<ChangeRecord>(world, table::CHANGE).len(),
+        model
+            .mailboxes
+            .values()
+            .flat_map(|mailbox| mailbox.folders.values())
+            .map(|folder| folder.messages.len() + folder.vanished.len())
+            .sum::<usize>()
+    );
+    for (name, mailbox) in &model.mailboxes {
+        let mut expected = BTreeSet::new();
+        for (folder_id, folder) in &mailbox.folders {
+            let live = folder.messages.iter().map(|(uid, message)| (message.modseq, *uid, false));
+            let vanished = folder.vanished.iter().map(|(uid, modseq)| (*modseq, *uid, true));
+            expected.extend(
+                live.chain(vanished).map(|(modseq, uid, gone)| (modseq, *folder_id, uid, gone)),
+            );
+        }
+        let middle = mailbox.modseq / 2;
+        let expected: Vec<_> = expected.into_iter().filter(|change| change.0 > middle).collect();
+        let mut told = Vec::new();
+        let mut position = FeedPosition::at(middle);
+        loop {
+            let part = query::changes_since(&world.view, id(name), None, position, 3);
+            let Ok(ChangesSince::Changes(part)) = part else { panic!("no feed: {part:?}") };
+            told.extend(part.changes.iter().map(|change| {
+                let gone =
+                    matches!(change.kind, ChangeKind::Vanished | ChangeKind::CameAndVanished);
+                (change.modseq, change.folder, change.uid, gone)
+            }));
+            position = part.next;
+            if !part.more {
+                break;
+            }
+        }
+        assert_eq!(told, expected);
+    }
+}
+
+/// M9.
+pub fn invariant_digest_equals_recomputation(world: &World) {
+    let kept = query::database_digest(&world.view).expect("readable");
+    assert_eq!(query::recompute_digest(&world.view), Ok(kept));
+}
+
+pub fn invariant_a_repeat_gets_the_same_answer_and_changes_nothing(
+    world: &World,
+    command: &Command,
+    outcome: &Outcome,
+) {
+    let remembered =
+        !matches!(command.operation, Some(Operation::Deliver(_) | Operation::Sweep(_)));
+    let mut copy = world.clone();
+    let (again, _) = copy.apply(command);
+    if remembered {
+        assert_eq!(again.outcome.as_ref(), Some(outcome));
+        assert!(
+            again.replayed
+                || matches!(outcome, Outcome::Rejected(refused) if refused.reason() == Reason::RequestIdReused)
+        );
+        assert_eq!(copy.view, world.view);
+    }
+    if let (Outcome::Delivered(first), Some(Outcome::Delivered(second))) = (outcome, &again.outcome)
+    {
+        let places = |delivered: &Delivered| -> Vec<_> {
+            delivered.results.iter().map(|result| result.stored.clone()).collect()
+        };
+        assert_eq!(places(first), places(second));
+        assert_eq!(copy.view, world.view);
+    }
+}
+
+pub fn check_all(world: &World, model: &Model, past: &mut Past) {
+    invariant_folders_and_messages_are_those_of_the_model(world, model);
+    invariant_counters_equal_a_count(world, model);
+    invariant_uids_ascend_and_are_never_reused(world, model, past);
+    invariant_modseqs_never_go_back(world, model, past);
+    invariant_each_delivery_is_stored_exactly_once(world);
+    invariant_references_equal_emails(world, model);
+    invariant_due_rows_are_those_of_the_model(world, model);
+    invariant_the_feed_holds_each_message_once(world, model);
+    invariant_digest_equals_recomputation(world);
+}
