@@ -1,0 +1,142 @@
+//! The command line.
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::admin::Admin;
+use crate::command::mailbox::MailboxCommand;
+use crate::command::{copies, dag, db, local, mail, mailbox, status};
+use crate::demo;
+use crate::exit;
+use crate::failure::Failure;
+use crate::output::{Form, print};
+use crate::target::TargetArgs;
+
+/// Administers a Holdfast DAG.
+///
+/// Without --nodes, commands speak to the local cluster in data/local (or --cluster FOLDER).
+#[derive(Debug, Parser)]
+#[command(name = "dagctl", version, about, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    /// Form of the answer
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    pub output: Form,
+    /// Seconds to keep trying before giving up
+    #[arg(long, global = true, default_value_t = 30)]
+    pub timeout: u64,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a cluster of real nodes on this machine
+    #[command(subcommand)]
+    Local(local::Local),
+    /// Make a DAG of empty nodes
+    #[command(subcommand)]
+    Dag(dag::Dag),
+    /// Mailbox databases: create, list, verify
+    #[command(subcommand)]
+    Db(db::Db),
+    /// How the DAG is (Exchange: Test-ReplicationHealth); any single node answers
+    Status(status::StatusArgs),
+    /// Every copy with its queues (Exchange: Get-MailboxDatabaseCopyStatus)
+    Copies {
+        /// Only those of this database
+        database: Option<String>,
+        /// Only those on this node
+        #[arg(long)]
+        node: Option<String>,
+    },
+    /// Mailboxes: create, list
+    #[command(subcommand)]
+    Mailbox(MailboxCommand),
+    /// Mail: import, list, fetch, export
+    #[command(subcommand)]
+    Mail(mail::MailCommand),
+    /// A cluster of two sites, mail in, its active node killed, every mail back
+    Demo(demo::DemoArgs),
+    /// Help on commands, or on a topic: exit-codes
+    Help {
+        /// A command or a topic
+        topic: Vec<String>,
+    },
+}
+
+/// Carries the command out.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let (form, patience) = (cli.output, Duration::from_secs(cli.timeout));
+    let admin = || Ok::<_, Failure>(Admin::new(cli.target.resolve()?, patience));
+    match cli.command {
+        Command::Local(local) => local::run(local, &cli.target, form).await,
+        Command::Dag(dag) => dag::run(dag, &cli.target, patience, form).await,
+        Command::Db(db) => db::run(db, &admin()?, form).await,
+        Command::Status(args) => status::run(&args, &admin()?, patience, form).await,
+        Command::Copies { database, node } => copies::run(database, node, &admin()?, form).await,
+        Command::Mailbox(MailboxCommand::List { db }) => mailbox::list(db, &admin()?, form).await,
+        Command::Mailbox(MailboxCommand::Create { addresses, db }) => {
+            mailbox::create(&addresses, db, &admin()?, patience, form).await
+        }
+        Command::Mail(mail) => mail::run(mail, &admin()?, patience, form).await,
+        Command::Demo(args) => demo::run(args, form).await,
+        Command::Help { topic } => help(&topic),
+    }
+}
+
+fn help(topic: &[String]) -> Result<(), Failure> {
+    use clap::CommandFactory as _;
+    if topic == ["exit-codes"] {
+        return print(&exit::page());
+    }
+    let mut command = Cli::command();
+    command.build();
+    let mut found = &mut command;
+    for name in topic {
+        found = found.find_subcommand_mut(name).ok_or_else(|| {
+            Failure::new(exit::Exit::Usage, format!("There is no help on `{name}`."))
+                .next("dagctl help")
+        })?;
+    }
+    let mut text = found.render_long_help().to_string();
+    if topic.is_empty() {
+        text.push_str("\nTopics: dagctl help exit-codes\n");
+    }
+    print(text.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_usual_commands_are_understood() {
+        for line in [
+            "dagctl local up three-node --set budget.requests=64 --timeouts fast",
+            "dagctl local kill --all --cluster /tmp/x",
+            "dagctl dag create --from dag.toml -o json",
+            "dagctl db create DB1 DB2 --copies n1,n2",
+            "dagctl db verify",
+            "dagctl status --watch",
+            "dagctl status -w 5 --nodes 127.0.0.1:7403,127.0.0.2:7403",
+            "dagctl copies DB1 --node n1",
+            "dagctl mailbox create a@example.org --db DB1",
+            "dagctl mail import folder more.mbox --to a@example.org",
+            "dagctl mail fetch a@example.org 7",
+            "dagctl help local up",
+        ] {
+            let words = line.split_whitespace();
+            Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+}

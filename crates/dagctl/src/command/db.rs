@@ -1,0 +1,266 @@
+//! `dagctl db`: mailbox databases.
+
+use std::time::Duration;
+
+use dag_api::admin::v1::{
+    CreateDatabaseRequest, Database, DigestState, ListDatabasesRequest, VerifyDatabaseRequest,
+    VerifyDatabaseResponse,
+};
+use serde::Serialize;
+
+use crate::admin::{Admin, Client};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::names::Names;
+use crate::output::{Form, hex, table};
+
+/// What can be done with databases.
+#[derive(Debug, clap::Subcommand)]
+pub enum Db {
+    /// Make databases
+    Create {
+        /// Their names: letters, digits, '-' and '_'
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// Nodes that get a copy, by preference [default: the placement rule]
+        #[arg(long, value_delimiter = ',')]
+        copies: Vec<String>,
+    },
+    /// All databases, and where they are active
+    List,
+    /// Compare the content of all copies at one point of the log
+    Verify {
+        /// Its name; all databases when left out
+        name: Option<String>,
+        /// How long to wait for copies that are behind, in seconds
+        #[arg(long, default_value_t = 10)]
+        wait: u32,
+    },
+}
+
+/// A database's line.
+#[derive(Debug, Serialize)]
+pub struct DatabaseLine {
+    /// Its number.
+    pub database_id: u64,
+    /// Its name.
+    pub name: String,
+    /// The node where it is mounted; null: nowhere, or not known.
+    pub active: Option<String>,
+    /// Nodes with a copy, by preference.
+    pub copies: Vec<String>,
+    /// Those whose copy votes.
+    pub voters: Vec<String>,
+    /// Which incarnation of its group.
+    pub generation: u32,
+}
+
+/// One copy's line of `db verify`.
+#[derive(Debug, Serialize)]
+pub struct DigestLine {
+    /// The node of the copy.
+    pub node: String,
+    /// KNOWN, PENDING, UNREACHABLE, FAILED or FORGOTTEN.
+    pub state: &'static str,
+    /// The digest of its content; null where it is not known.
+    pub digest: Option<String>,
+    /// Its log up to the mark; null where it is not known.
+    pub chain: Option<String>,
+    /// How far it has applied.
+    pub applied_index: u64,
+    /// More, for people.
+    pub message: String,
+}
+
+/// The answer of `db verify` for one database.
+#[derive(Debug, Serialize)]
+pub struct Verdict {
+    /// Its name.
+    pub database: String,
+    /// Where in the log the copies were compared.
+    pub mark_index: u64,
+    /// All copies reached the mark and have the same content.
+    pub equal: bool,
+    /// Copy by copy.
+    pub copies: Vec<DigestLine>,
+}
+
+/// How long one attempt to create a database may take: it makes files on several nodes.
+const CREATE: Duration = Duration::from_secs(10);
+
+/// Carries a command out.
+pub async fn run(db: Db, admin: &Admin, form: Form) -> Result<(), Failure> {
+    match db {
+        Db::Create { names, copies } => create(&names, &copies, admin, form).await,
+        Db::List => list(admin, form).await,
+        Db::Verify { name, wait } => verify(name, wait, admin, form).await,
+    }
+}
+
+async fn create(
+    names: &[String],
+    copies: &[String],
+    admin: &Admin,
+    form: Form,
+) -> Result<(), Failure> {
+    let known = Names::of(&admin.get_status().await?);
+    let copies: Vec<u64> =
+        copies.iter().map(|node| known.number(node)).collect::<Result<_, _>>()?;
+    let mut lines = Vec::new();
+    for name in names {
+        let database = create_one(name, &copies, admin).await?;
+        lines.push(line(&database, &known));
+    }
+    form.print(&lines, |lines| show(lines))?;
+    form.say("\nNext: dagctl mailbox create somebody@example.org");
+    Ok(())
+}
+
+/// Makes one database; the default placement when no nodes are named.
+pub async fn create_one(name: &str, copies: &[u64], admin: &Admin) -> Result<Database, Failure> {
+    let request = CreateDatabaseRequest {
+        name: name.to_owned(),
+        copy_nodes: copies.to_vec(),
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
+    let what = format!("Cannot create database {name}.");
+    let call = |mut client: Client| {
+        let request = request.clone();
+        async move { client.create_database(request).await }
+    };
+    let answer = admin.change(&what, CREATE, call).await?;
+    answer
+        .database
+        .ok_or_else(|| Failure::new(Exit::Failed, what).why("the node's answer names no database"))
+}
+
+async fn list(admin: &Admin, form: Form) -> Result<(), Failure> {
+    let status = admin.get_status().await?;
+    let names = Names::of(&status);
+    let lines: Vec<_> = status.databases.iter().map(|database| line(database, &names)).collect();
+    form.print(&lines, |lines| show(lines))?;
+    if lines.is_empty() {
+        form.say("There is no database yet.\nNext: dagctl db create DB1");
+    }
+    Ok(())
+}
+
+/// A database as people see it.
+pub fn line(database: &Database, names: &Names) -> DatabaseLine {
+    DatabaseLine {
+        database_id: database.database_id,
+        name: database.name.clone(),
+        active: (database.active_node != 0).then(|| names.name(database.active_node)),
+        copies: names.list(&database.copy_nodes),
+        voters: names.list(&database.voters),
+        generation: database.generation,
+    }
+}
+
+/// Databases as a table.
+pub fn show(lines: &[DatabaseLine]) -> String {
+    let rows = lines.iter().map(|line| {
+        [
+            line.name.clone(),
+            line.database_id.to_string(),
+            line.active.clone().unwrap_or_else(|| "-".to_owned()),
+            line.copies.join(" "),
+            line.voters.join(" "),
+        ]
+    });
+    table(["DATABASE", "ID", "ACTIVE", "COPIES", "VOTERS"], rows)
+}
+
+async fn verify(name: Option<String>, wait: u32, admin: &Admin, form: Form) -> Result<(), Failure> {
+    let names = match name {
+        Some(name) => vec![name],
+        None => all_names(admin).await?,
+    };
+    let mut verdicts = Vec::new();
+    for name in &names {
+        verdicts.push(verify_one(name, wait, admin).await?);
+    }
+    form.print(&verdicts, |verdicts| show_verdicts(verdicts))?;
+    let differing: Vec<&str> =
+        verdicts.iter().filter(|v| !v.equal).map(|v| v.database.as_str()).collect();
+    if differing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Unhealthy,
+        format!("Not all copies are equal: {}.", differing.join(", ")),
+    )
+    .next("dagctl copies"))
+}
+
+/// Every database that there is.
+pub async fn all_names(admin: &Admin) -> Result<Vec<String>, Failure> {
+    let ask =
+        |mut client: Client| async move { client.list_databases(ListDatabasesRequest {}).await };
+    let answer = admin.ask("Cannot list the databases.", ask).await?;
+    Ok(answer.databases.into_iter().map(|database| database.name).collect())
+}
+
+/// Compares the copies of one database.
+pub async fn verify_one(name: &str, wait: u32, admin: &Admin) -> Result<Verdict, Failure> {
+    let request = VerifyDatabaseRequest {
+        database_name: name.to_owned(),
+        wait_ms: wait * 1_000,
+        request_id: uuid::Uuid::new_v4().to_string(),
+    };
+    let names = Names::of(&admin.get_status().await?);
+    let call = |mut client: Client| {
+        let request = request.clone();
+        async move { client.verify_database(request).await }
+    };
+    let attempt = Duration::from_secs(u64::from(wait) + 5);
+    let answer = admin.change(&format!("Cannot verify database {name}."), attempt, call).await?;
+    Ok(verdict(name, &answer, &names))
+}
+
+fn verdict(name: &str, answer: &VerifyDatabaseResponse, names: &Names) -> Verdict {
+    let known = |bytes: &[u8], state| (state == DigestState::Known).then(|| hex(bytes));
+    let copies = answer.copies.iter().map(|copy| DigestLine {
+        node: names.name(copy.node_id),
+        state: digest_state(copy.state()),
+        digest: known(&copy.digest, copy.state()),
+        chain: known(&copy.chain, copy.state()),
+        applied_index: copy.applied_index,
+        message: copy.message.clone(),
+    });
+    Verdict {
+        database: name.to_owned(),
+        mark_index: answer.mark_index,
+        equal: answer.equal,
+        copies: copies.collect(),
+    }
+}
+
+fn digest_state(state: DigestState) -> &'static str {
+    match state {
+        DigestState::Unspecified => "UNKNOWN",
+        DigestState::Known => "KNOWN",
+        DigestState::Pending => "PENDING",
+        DigestState::Unreachable => "UNREACHABLE",
+        DigestState::Failed => "FAILED",
+        DigestState::Forgotten => "FORGOTTEN",
+    }
+}
+
+fn show_verdicts(verdicts: &[Verdict]) -> String {
+    let rows = verdicts.iter().flat_map(|verdict| {
+        verdict.copies.iter().map(|copy| {
+            [
+                format!("{}\\{}", verdict.database, copy.node),
+                verdict.mark_index.to_string(),
+                copy.state.to_owned(),
+                copy.digest
+                    .as_ref()
+                    .map_or("-".to_owned(), |digest| digest[..16.min(digest.len())].to_owned()),
+                if verdict.equal { "equal" } else { "NOT EQUAL" }.to_owned(),
+                copy.message.clone(),
+            ]
+        })
+    });
+    table(["COPY", "MARK", "STATE", "DIGEST", "VERDICT", "MESSAGE"], rows)
+}

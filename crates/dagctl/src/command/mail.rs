@@ -1,0 +1,369 @@
+//! `dagctl mail`: mails in, mails out.
+
+use std::fs;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dag_api::Reason;
+use dag_client::v1::{Folder, MessageMeta, SystemFlag};
+use dag_client::{Client, Fetched};
+use serde::Serialize;
+
+use crate::admin::Admin;
+use crate::command::mailbox::database_id;
+use crate::connect::{connect, failure};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::mail::import::{Import, Progress, read_files};
+use crate::mail::{mbox, reader, source};
+use crate::output::{Form, bytes, table};
+
+/// What can be done with mail.
+#[derive(Debug, clap::Subcommand)]
+pub enum MailCommand {
+    /// Deliver mails from files; twice adds nothing
+    Import(ImportArgs),
+    /// What is in a folder
+    List {
+        /// The mailbox's address
+        address: String,
+        /// The folder [default: INBOX]
+        #[arg(long)]
+        folder: Option<String>,
+    },
+    /// One message, byte for byte, to standard output
+    Fetch {
+        /// The mailbox's address
+        address: String,
+        /// As `mail list` shows it
+        uid: u32,
+        /// The folder [default: INBOX]
+        #[arg(long)]
+        folder: Option<String>,
+    },
+    /// All messages of a folder into files
+    Export {
+        /// The mailbox's address
+        address: String,
+        /// A folder (eml, maildir) or a file (mbox) that does not exist yet
+        into: PathBuf,
+        /// The folder [default: INBOX]
+        #[arg(long)]
+        folder: Option<String>,
+        /// A file per message, an mbox, or a Maildir
+        #[arg(long, value_enum, default_value_t)]
+        form: ExportForm,
+    },
+}
+
+/// How an import goes.
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// Files, folders of mails, Maildirs, mboxes
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// The address that gets them
+    #[arg(long)]
+    to: String,
+    /// Make the mailbox if it is not there
+    #[arg(long)]
+    create: bool,
+    /// With --create: the database [default: the directory chooses]
+    #[arg(long, requires = "create")]
+    db: Option<String>,
+    /// What the paths are
+    #[arg(long, value_enum, default_value_t)]
+    format: source::Kind,
+    /// Mails on their way at the same time
+    #[arg(long, default_value_t = 64)]
+    in_flight: usize,
+}
+
+/// The form of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ExportForm {
+    /// UID.eml in a folder.
+    #[default]
+    Eml,
+    /// One file.
+    Mbox,
+    /// A folder with cur, new and tmp; flags are kept.
+    Maildir,
+}
+
+/// The least time that an import waits for a node to take over.
+const IMPORT_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Carries a command out.
+pub async fn run(
+    command: MailCommand,
+    admin: &Admin,
+    patience: Duration,
+    form: Form,
+) -> Result<(), Failure> {
+    match command {
+        MailCommand::Import(args) => {
+            let client = connect(admin, patience.max(IMPORT_PATIENCE)).await?;
+            import(args, admin, &client, form).await
+        }
+        MailCommand::List { address, folder } => {
+            let client = connect(admin, patience).await?;
+            let folder = reader::folder(&client, &address, folder.as_deref()).await?;
+            let messages = reader::list(&client, &address, &folder).await?;
+            let lines: Vec<Line> = messages.iter().map(line).collect();
+            form.print(&lines, |lines| show(lines))
+        }
+        MailCommand::Fetch { address, uid, folder } => {
+            let client = connect(admin, patience).await?;
+            fetch(&client, &address, uid, folder).await
+        }
+        MailCommand::Export { address, into, folder, form: kind } => {
+            let client = connect(admin, patience).await?;
+            let folder = reader::folder(&client, &address, folder.as_deref()).await?;
+            export(&client, &address, &folder, &into, kind, form).await
+        }
+    }
+}
+
+async fn import(
+    args: ImportArgs,
+    admin: &Admin,
+    client: &Client,
+    form: Form,
+) -> Result<(), Failure> {
+    let files = source::files(&args.paths, args.format)?;
+    if args.create {
+        create_if_missing(&args, admin, client).await?;
+    } else if let Err(error) = client.locate(args.to.as_str()).await {
+        let missing = error.problem().is_some_and(|p| p.reason == Reason::MailboxNotFound);
+        let failure = failure(format!("Cannot import into mailbox {}.", args.to), &error);
+        let help = || format!("dagctl mailbox create {}    (or import with --create)", args.to);
+        return Err(if missing { failure.next(help()) } else { failure });
+    }
+    let progress = Progress::new(files.iter().map(|file| file.size).sum(), form.is_lively());
+    let import = Import {
+        client,
+        in_flight: args.in_flight.max(1),
+        recipient: &|_| args.to.clone(),
+        acknowledged: &|_| (),
+    };
+    let report = import.run(read_files(files), &progress).await?;
+    form.print(&report, |report| format!("{}: {}", args.to, report.line()))?;
+    report.check()
+}
+
+async fn create_if_missing(
+    args: &ImportArgs,
+    admin: &Admin,
+    client: &Client,
+) -> Result<(), Failure> {
+    let database = match &args.db {
+        Some(name) => Some(database_id(name, admin).await?),
+        None => None,
+    };
+    let id = uuid::Uuid::new_v4().to_string();
+    match client.create_mailbox_in(&args.to, database, id).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.problem().is_some_and(|p| p.reason == Reason::MailboxExists) => Ok(()),
+        Err(error) => Err(failure(format!("Cannot create mailbox {}.", args.to), &error)),
+    }
+}
+
+/// A message's line.
+#[derive(Debug, Serialize)]
+struct Line {
+    uid: u32,
+    size: u64,
+    flags: Vec<String>,
+    internal_date: Option<String>,
+    modseq: u64,
+    email_id: String,
+    delivery_id: String,
+}
+
+fn line(message: &MessageMeta) -> Line {
+    let date = message.internal_date.as_ref();
+    let date = date.and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok());
+    Line {
+        uid: message.uid,
+        size: message.size,
+        flags: flag_names(message),
+        internal_date: date.map(|date| date.to_string()),
+        modseq: message.modseq,
+        email_id: message.email_id.clone(),
+        delivery_id: message.delivery_id.clone(),
+    }
+}
+
+const FLAGS: [(SystemFlag, &str, char); 5] = [
+    (SystemFlag::Answered, "\\Answered", 'R'),
+    (SystemFlag::Flagged, "\\Flagged", 'F'),
+    (SystemFlag::Deleted, "\\Deleted", 'T'),
+    (SystemFlag::Seen, "\\Seen", 'S'),
+    (SystemFlag::Draft, "\\Draft", 'D'),
+];
+
+fn flag_names(message: &MessageMeta) -> Vec<String> {
+    let set = FLAGS.iter().filter(|(flag, ..)| message.system_flags & *flag as u32 != 0);
+    let names = set.map(|(_, name, _)| (*name).to_owned());
+    names.chain(message.keywords.iter().cloned()).collect()
+}
+
+fn show(lines: &[Line]) -> String {
+    let rows = lines.iter().map(|line| {
+        let date = line.internal_date.clone().unwrap_or_else(|| "-".to_owned());
+        [line.uid.to_string(), bytes(line.size), date, line.flags.join(" "), line.email_id.clone()]
+    });
+    table(["UID", "SIZE", "DATE", "FLAGS", "EMAIL ID"], rows)
+}
+
+async fn fetch(
+    client: &Client,
+    address: &str,
+    uid: u32,
+    folder: Option<String>,
+) -> Result<(), Failure> {
+    let folder = reader::folder(client, address, folder.as_deref()).await?;
+    let fetched = client.fetch(address, &folder.folder_id, uid).await;
+    let what = || format!("Cannot fetch message {uid} of mailbox {address}.");
+    let fetched = fetched.map_err(|error| failure(what(), &error))?;
+    let mut output = std::io::stdout().lock();
+    output.write_all(&fetched.content)?;
+    Ok(output.flush()?)
+}
+
+async fn export(
+    client: &Client,
+    address: &str,
+    folder: &Folder,
+    into: &Path,
+    kind: ExportForm,
+    form: Form,
+) -> Result<(), Failure> {
+    if into.exists() {
+        return Err(Failure::new(Exit::Failed, format!("Cannot export into {}.", into.display()))
+            .why("it exists already, and nothing is written over"));
+    }
+    let messages = reader::list(client, address, folder).await?;
+    let mut target = Target::make(into, kind)?;
+    let (mut count, mut size) = (0_u64, 0_u64);
+    let take = |fetched: Fetched| {
+        count += 1;
+        size += fetched.content.len() as u64;
+        target.put(&fetched)
+    };
+    reader::fetch_all(client, address, folder, &messages, take).await?;
+    target.end()?;
+    let answer = serde_json::json!({ "messages": count, "bytes": size, "into": into });
+    form.print(&answer, |_| {
+        format!("{count} messages ({}) of {address} in {}", bytes(size), into.display())
+    })
+}
+
+/// Where an export goes.
+enum Target {
+    Files(PathBuf),
+    Mbox(BufWriter<fs::File>),
+    Maildir(PathBuf),
+}
+
+impl Target {
+    fn make(into: &Path, kind: ExportForm) -> Result<Self, Failure> {
+        Ok(match kind {
+            ExportForm::Eml => {
+                fs::create_dir_all(into)?;
+                Self::Files(into.to_path_buf())
+            }
+            ExportForm::Mbox => Self::Mbox(BufWriter::new(fs::File::create_new(into)?)),
+            ExportForm::Maildir => {
+                for part in ["cur", "new", "tmp"] {
+                    fs::create_dir_all(into.join(part))?;
+                }
+                Self::Maildir(into.to_path_buf())
+            }
+        })
+    }
+
+    fn put(&mut self, fetched: &Fetched) -> Result<(), Failure> {
+        let message = &fetched.message;
+        match self {
+            Self::Files(folder) => {
+                let name = format!("{:08}.eml", message.uid);
+                fs::write(folder.join(name), &fetched.content)?;
+            }
+            Self::Mbox(file) => mbox::write(file, &fetched.content)?,
+            Self::Maildir(folder) => {
+                let mut flags: Vec<char> = FLAGS
+                    .iter()
+                    .filter(|(flag, ..)| message.system_flags & *flag as u32 != 0)
+                    .map(|(.., letter)| *letter)
+                    .collect();
+                flags.sort_unstable();
+                let flags: String = flags.into_iter().collect();
+                let name = format!("{:010}.{}:2,{flags}", message.uid, message.email_id);
+                fs::write(folder.join("cur").join(name), &fetched.content)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        if let Self::Mbox(mut file) = self {
+            file.flush()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::source::Kind;
+
+    fn fetched(uid: u32, flags: u32, content: &'static [u8]) -> Fetched {
+        let message = MessageMeta {
+            uid,
+            system_flags: flags,
+            email_id: format!("e{uid}"),
+            ..MessageMeta::default()
+        };
+        Fetched { message, content: content.into() }
+    }
+
+    #[test]
+    fn every_form_of_export_imports_again_byte_for_byte() {
+        let mails: [&[u8]; 2] = [b"Subject: a\r\n\r\nFrom here\r\n", b"Subject: b\n\n\n"];
+        for (kind, name) in
+            [(ExportForm::Eml, "e"), (ExportForm::Mbox, "m.mbox"), (ExportForm::Maildir, "d")]
+        {
+            let root = tempfile::tempdir().expect("a folder");
+            let into = root.path().join(name);
+            let mut target = Target::make(&into, kind).expect("made");
+            for (uid, mail) in (1..).zip(mails) {
+                target.put(&fetched(uid, SystemFlag::Seen as u32, mail)).expect("put");
+            }
+            target.end().expect("ended");
+            let mut found = Vec::new();
+            for file in source::files(&[into], Kind::Auto).expect("files") {
+                file.read(|mail| {
+                    found.push(mail.content);
+                    true
+                })
+                .expect("mails");
+            }
+            assert_eq!(found, mails, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn flags_have_their_imap_names() {
+        let set = SystemFlag::Seen as u32 + SystemFlag::Flagged as u32;
+        let message = MessageMeta {
+            system_flags: set,
+            keywords: vec!["work".into()],
+            ..MessageMeta::default()
+        };
+        assert_eq!(flag_names(&message), ["\\Flagged", "\\Seen", "work"]);
+    }
+}

@@ -1,0 +1,9 @@
+//! One file per noun of the command line.
+
+pub mod copies;
+pub mod dag;
+pub mod db;
+pub mod local;
+pub mod mail;
+pub mod mailbox;
+pub mod status;

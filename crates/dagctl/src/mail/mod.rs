@@ -1,0 +1,6 @@
+//! Mails from files into mailboxes, and back.
+
+pub mod import;
+pub mod mbox;
+pub mod reader;
+pub mod source;
