@@ -86,8 +86,21 @@ struct Shared {
     work: Mutex<Work>,
     /// Rung when there may be something to do before the next look.
     bell: Condvar,
-    /// Unflushed bytes of all copies at the last look.
+    /// Unflushed bytes of all copies, each as of when it was last asked.
     node_bytes: AtomicU64,
+}
+
+/// What a copy's unflushed bytes were when it was last asked: its part of the node's.
+#[derive(Default)]
+struct Seen(AtomicU64);
+
+impl Seen {
+    /// Counts the copy with `now` bytes from here on; gives what all copies hold. Callers may
+    /// cross: each adds what it changed, so the sum stays the sum of the parts.
+    fn count(&self, now: u64, node_bytes: &AtomicU64) -> u64 {
+        let change = now.wrapping_sub(self.0.swap(now, Ordering::Relaxed));
+        node_bytes.fetch_add(change, Ordering::Relaxed).wrapping_add(change)
+    }
 }
 
 #[derive(Default)]
@@ -103,6 +116,7 @@ struct Work {
 
 struct Copy {
     flushable: Arc<dyn Flushable>,
+    seen: Arc<Seen>,
     /// When unflushed bytes were first seen, as of the last flush.
     since: Option<Millis>,
     asked: Vec<Flushed>,
@@ -154,6 +168,7 @@ pub struct Attached {
     shared: Arc<Shared>,
     slot: Slot,
     flushable: Arc<dyn Flushable>,
+    seen: Arc<Seen>,
 }
 
 impl Flusher {
@@ -186,10 +201,16 @@ impl Flusher {
         let mut work = self.shared.work();
         work.next_slot += 1;
         let slot = Slot(work.next_slot);
-        let copy =
-            Copy { flushable: flushable.clone(), since: None, asked: Vec::new(), failed: None };
+        let seen = Arc::<Seen>::default();
+        let copy = Copy {
+            flushable: flushable.clone(),
+            seen: seen.clone(),
+            since: None,
+            asked: Vec::new(),
+            failed: None,
+        };
         work.copies.insert(slot, copy);
-        Attached { shared: self.shared.clone(), slot, flushable }
+        Attached { shared: self.shared.clone(), slot, flushable, seen }
     }
 
     /// Goes on with the flush that is going on, or begins one that is due; gives whether there was
@@ -198,7 +219,7 @@ impl Flusher {
         self.shared.step(now)
     }
 
-    /// Unflushed bytes of all copies, as of the last step.
+    /// Unflushed bytes of all copies, each as of when it was last asked.
     pub fn unflushed_bytes(&self) -> u64 {
         self.shared.node_bytes.load(Ordering::Relaxed)
     }
@@ -243,16 +264,18 @@ impl Attached {
     }
 
     /// Whether proposals to this copy's group should go slower, or not be taken, because its state
-    /// or the node's states hold too much in memory.
+    /// or the node's states hold too much in memory. Cheap; asked before each proposal, it also
+    /// keeps the node's count fresh while the flusher is busy with one copy.
     pub fn pressure(&self) -> Pressure {
-        let node_bytes = self.shared.node_bytes.load(Ordering::Relaxed);
-        self.shared.rules.pressure(self.flushable.unflushed_bytes(), node_bytes)
+        let bytes = self.flushable.unflushed_bytes();
+        self.shared.rules.pressure(self.seen.count(bytes, &self.shared.node_bytes))
     }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
         let copy = self.shared.work().copies.remove(&self.slot);
+        self.seen.count(0, &self.shared.node_bytes);
         answer(copy.map(|copy| copy.asked).unwrap_or_default(), &Err(FlushFault::Detached));
     }
 }
@@ -313,6 +336,7 @@ impl Shared {
         let mut loads = Vec::with_capacity(work.copies.len());
         for (slot, copy) in &mut work.copies {
             let unflushed_bytes = copy.flushable.unflushed_bytes();
+            copy.seen.count(unflushed_bytes, &self.node_bytes);
             match (unflushed_bytes, copy.since) {
                 (0, _) => copy.since = None,
                 (_, None) => copy.since = Some(now),
@@ -323,8 +347,6 @@ impl Shared {
                 loads.push(CopyLoad { slot: *slot, unflushed_bytes, since, asked });
             }
         }
-        let node_bytes = loads.iter().map(|load| load.unflushed_bytes).sum();
-        self.node_bytes.store(node_bytes, Ordering::Relaxed);
         self.rules.choose(now, work.closing, &loads)
     }
 

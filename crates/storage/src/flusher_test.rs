@@ -171,18 +171,31 @@ fn the_rules_choose_by_request_then_bytes_then_age_and_say_why() {
 }
 
 #[test]
-fn pressure_grows_with_the_copy_or_the_node_whichever_holds_more() {
+fn pressure_grows_with_what_all_copies_hold_also_between_the_flushers_looks() {
+    let flusher = Flusher::inline(rules());
+    let (first, second) = (Probe::new(0, 1), Probe::new(0, 1));
+    let (one, other) = (flusher.attach(first.clone()), flusher.attach(second.clone()));
     let table = [
         (0, 0, Pressure::None),
-        (30 * KIB - 1, 0, Pressure::None),
-        (30 * KIB, 0, Pressure::Slow),
-        (1, 30 * KIB, Pressure::Slow),
-        (1, 40 * KIB, Pressure::Stop),
-        (40 * KIB, 0, Pressure::Stop),
+        (15 * KIB, 15 * KIB - 1, Pressure::None),
+        (15 * KIB, 15 * KIB, Pressure::Slow),
+        (0, 30 * KIB, Pressure::Slow),
+        (39 * KIB, KIB, Pressure::Stop),
+        (KIB, KIB, Pressure::None),
     ];
-    for (copy, node, expected) in table {
-        assert_eq!(rules().pressure(copy, node), expected, "{copy} {node}");
+    for (bytes, other_bytes, expected) in table {
+        first.bytes.store(bytes, Ordering::SeqCst);
+        second.bytes.store(other_bytes, Ordering::SeqCst);
+        one.pressure();
+        assert_eq!(other.pressure(), expected, "{bytes} {other_bytes}");
+        assert_eq!(flusher.unflushed_bytes(), bytes + other_bytes);
     }
+    first.bytes.store(50 * KIB, Ordering::SeqCst);
+    assert_eq!(one.pressure(), Pressure::Stop);
+    drop(one);
+    assert_eq!(other.pressure(), Pressure::None, "who is detached does not count");
+    run(&flusher, 0);
+    assert_eq!(flusher.unflushed_bytes(), KIB);
 }
 
 #[test]

@@ -187,12 +187,9 @@ impl FlushRules {
         }
     }
 
-    /// What a group does with proposals, by the unflushed bytes of its copy and of the node.
-    ///
-    /// A copy alone may fill what is the node's, so its own bytes count as soon as they change,
-    /// and the node's as of the flusher's last look.
-    pub fn pressure(&self, copy_bytes: u64, node_bytes: u64) -> Pressure {
-        match copy_bytes.max(node_bytes) {
+    /// What groups do with proposals, by the unflushed bytes of all copies.
+    pub fn pressure(&self, node_bytes: u64) -> Pressure {
+        match node_bytes {
             bytes if bytes >= self.stop_bytes => Pressure::Stop,
             bytes if bytes >= self.slow_bytes => Pressure::Slow,
             _ => Pressure::None,

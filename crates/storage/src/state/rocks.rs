@@ -24,6 +24,7 @@ use rocksdb::{
 
 use super::{Family, Row, StateEngine, StateError, StateRead, StateStore, cost, unframe};
 
+mod manifest;
 mod resources;
 mod tidy;
 
@@ -69,10 +70,7 @@ impl RocksState {
 
     /// Opens the state in a folder; an error where there is none, or where a file is missing.
     pub fn open(shared: &SharedResources, folder: &Path) -> Result<Self, StateError> {
-        let current = folder.join("CURRENT");
-        if !current.try_exists().map_err(|error| StateError::io("open", &error))? {
-            return Err(StateError::damaged("open", format!("{} is missing", current.display())));
-        }
+        manifest::check(folder)?;
         let mut options = shared.state_options(folder, can_write_unbuffered(folder)?)?;
         options.create_if_missing(false);
         options.create_missing_column_families(false);

