@@ -122,6 +122,19 @@ fn a_mailbox_whose_modseqs_are_used_up_refuses_changes() {
     assert_eq!(world.uids(ANNA, INBOX), [1]);
 }
 
+/// A refusal takes back what the command had counted before it was refused.
+#[test]
+fn a_folder_refused_at_the_last_step_takes_no_uidvalidity() {
+    let mut world = anna_and_ben();
+    let key = keys::mailbox(id(ANNA));
+    let last = i64::MAX as u64;
+    set(&mut world, key, |mailbox: &mut MailboxRecord| mailbox.highest_modseq = last);
+    let before = mailbox::query::get_database(&world.view).expect("readable");
+    assert_eq!(world.refused(create_folder(ANNA, 0, "Other")).subject, "modseq");
+    assert_eq!(mailbox::query::get_database(&world.view), Ok(before));
+    assert_eq!(world.mailbox(ANNA).folders, 1);
+}
+
 #[test]
 fn a_delivery_to_a_folder_at_its_end_is_refused_for_that_recipient_alone() {
     let mut world = anna_and_ben();
