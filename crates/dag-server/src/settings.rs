@@ -98,7 +98,7 @@ pub struct Listen {
 pub struct Budget {
     /// State that is written and not yet flushed, of all copies together. At least 8 MiB.
     pub memory: Size,
-    /// The cache of blocks read from disk, shared by all copies. At least 1 MiB.
+    /// The cache of blocks read from disk, shared by all copies. At least 8 MiB.
     pub cache: Size,
     /// Bytes of requests that are being worked on. At least the largest message.
     pub in_flight: Size,
@@ -108,7 +108,8 @@ pub struct Budget {
     pub requests: u32,
     /// Writes are refused while the volume has less than this left.
     pub disk_reserve: Size,
-    /// The largest message that is accepted. 1 KiB to 1 GiB.
+    /// The largest message that is accepted. 1 KiB to 15 MiB: with what surrounds it, it has to fit
+    /// into one entry of the log.
     pub message: Size,
 }
 
@@ -121,7 +122,7 @@ impl Default for Budget {
             in_flight_per_database: Size::mib(64),
             requests: 4096,
             disk_reserve: Size::mib(256),
-            message: Size::mib(50),
+            message: Size::mib(15),
         }
     }
 }
@@ -213,12 +214,12 @@ impl Budget {
         check(self.memory >= Size::mib(8), &|| {
             format!("budget.memory: {} is below 8MiB", self.memory)
         });
-        check(self.cache >= Size::mib(1), &|| {
-            format!("budget.cache: {} is below 1MiB", self.cache)
+        check(self.cache >= Size::mib(8), &|| {
+            format!("budget.cache: {} is below 8MiB", self.cache)
         });
         check(self.requests > 0, &|| "budget.requests: 0 lets nobody in".into());
-        check((1 << 10..=1 << 30).contains(&self.message.0), &|| {
-            format!("budget.message: {} is outside 1KiB to 1GiB", self.message)
+        check((Size(1 << 10)..=Size::mib(15)).contains(&self.message), &|| {
+            format!("budget.message: {} is outside 1KiB to 15MiB", self.message)
         });
         check(self.in_flight_per_database <= self.in_flight, &|| {
             "budget.in_flight_per_database: more than budget.in_flight".into()

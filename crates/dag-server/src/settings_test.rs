@@ -52,6 +52,7 @@ fn every_problem_is_named_at_once() {
         memory = "1MiB"
         requests = 0
         message = "64MiB"
+        cache = "1MiB"
         in_flight_per_database = "32MiB"
         in_flight = "16MiB"
         "#,
@@ -68,6 +69,8 @@ fn every_problem_is_named_at_once() {
         "listen.admin: 10.0.0.1:7401 is the address of listen.peers",
         "budget.memory:",
         "budget.requests:",
+        "budget.cache:",
+        "budget.message:",
         "budget.in_flight_per_database: more than",
         "budget.in_flight_per_database: the largest message",
     ] {

@@ -1,0 +1,370 @@
+//! The one loop that makes a node do what the control log says.
+//!
+//! ```text
+//!  something happened ──► look (read the applied control log, see what runs)
+//!                           ──► decide (plan.rs, pure) ──► act ──► wait for the next
+//! ```
+//! What needs a quorum is asked for by a task of its own, so that one group without a majority does
+//! not hold up the others; each such step is under way at most once.
+
+pub mod plan;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use active_manager::control::command::Founder;
+use active_manager::control::{
+    Command, ControlState, CreateDag, Order, Outcome, RegisterBoot, Response,
+};
+use dag_types::{Boot, DatabaseId, Generation, NodeId, ReplicaId, StoreId};
+use prost::Message as _;
+use replication::{Group, GroupSpec, Machine, Role};
+use storage::copy_directory::OpenFault;
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::journal::{CopyOf, Event};
+use crate::machine::{ControlMachine, DirectoryMachine, MailboxMachine, View};
+use crate::node::{Member, Node, journal_opening};
+use crate::reports::{AdminChannels, INTERVAL};
+use crate::service::health::Health;
+use plan::{Action, Place, Running, Situation};
+
+/// How long nothing is looked at while nothing happens.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a step that needs a quorum may take.
+const STEP: Duration = Duration::from_secs(5);
+/// How long a copy that could not be opened for a passing reason is left alone.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Drives a node until it is stopped.
+pub async fn run(node: Arc<Node>, mut health: Health) {
+    let mut driver = Driver {
+        node: node.clone(),
+        applied: None,
+        under_way: Arc::default(),
+        not_before: BTreeMap::new(),
+    };
+    while !node.stopping.is_cancelled() {
+        if let Ok(member) = node.member() {
+            driver.look(member);
+            driver.act(member).await;
+            health.update(&node).await;
+        }
+        tokio::select! {
+            () = node.wake.notified() => {}
+            () = tokio::time::sleep(LOOK) => {}
+            () = node.stopping.cancelled() => {}
+        }
+    }
+}
+
+/// Asks the others for their copies, once a second.
+pub async fn collect_reports(node: Arc<Node>) {
+    let mut channels = AdminChannels::default();
+    while !node.stopping.is_cancelled() {
+        if let Ok(member) = node.member() {
+            for (id, peer) in member.peers.members() {
+                if id != node.id()
+                    && let Some(copies) = channels.ask(id, &peer.admin_address).await
+                {
+                    node.reports.heard(id, copies);
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = node.stopping.cancelled() => {}
+        }
+    }
+}
+
+/// Measures the volume, and writes the journal out.
+pub async fn keep_house(node: Arc<Node>) {
+    const TICK: Duration = Duration::from_millis(20);
+    const MEASURE: u32 = 25;
+    let mut ticks = 0_u32;
+    while !node.stopping.is_cancelled() {
+        node.journal.flush();
+        if ticks.is_multiple_of(MEASURE) {
+            let measured = node.clone();
+            let free = tokio::task::spawn_blocking(move || measured.store.free_bytes()).await;
+            match free {
+                Ok(Ok(free)) => node.admission.measured(free),
+                Ok(Err(error)) => tracing::warn!(%error, "measure the volume"),
+                Err(_) => {}
+            }
+        }
+        ticks = ticks.wrapping_add(1);
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+struct Driver {
+    node: Arc<Node>,
+    /// The control log's index that was read last.
+    applied: Option<u64>,
+    /// Steps that a task is asking a quorum for.
+    under_way: Arc<Mutex<HashSet<Step>>>,
+    /// When a copy is tried again.
+    not_before: BTreeMap<DatabaseId, Instant>,
+}
+
+/// A step that is under way at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Step {
+    CreateDag,
+    RegisterBoot(NodeId),
+    AddLearners(DatabaseId),
+}
+
+impl Driver {
+    /// Reads the applied control log where it went on.
+    fn look(&mut self, member: &Member) {
+        let Some(group) = member.registry.get(DatabaseId::CONTROL) else { return };
+        let applied = group.status().applied.map(|at| at.index);
+        if applied.is_none() || applied == self.applied {
+            return;
+        }
+        match ControlState::read(&View(&*group.view())) {
+            Ok(Some(state)) => self.learn(member, state),
+            Ok(None) => {}
+            Err(fault) => {
+                tracing::error!(%fault, "the control group's state cannot be read");
+                return;
+            }
+        }
+        self.applied = applied;
+    }
+
+    fn learn(&self, member: &Member, state: ControlState) {
+        let lineage = state.last_lineage();
+        let root = &self.node.store.root;
+        if root.lineage().0 != lineage {
+            let links = state.lineage.iter().flat_map(|link| link.encode_length_delimited_to_vec());
+            if let Err(fault) = root.save_lineage(lineage, links.collect::<Vec<u8>>().into()) {
+                tracing::error!(%fault, "save the newest lineage");
+                return;
+            }
+        }
+        if member.peers.learn(&state) {
+            self.node.journal.set_lineage(lineage);
+            member.registry.recheck_peers();
+        }
+        self.node.publish(state);
+    }
+
+    async fn act(&mut self, member: &Member) {
+        let control = self.node.control();
+        let running = running(member, &self.node);
+        let failed: BTreeSet<DatabaseId> =
+            self.node.failed.lock().expect(UNPOISONED).keys().copied().collect();
+        let actions = plan::decide(&Situation {
+            node: self.node.id(),
+            store: self.node.store_id(),
+            formation: &member.formation,
+            control: control.as_deref(),
+            running: &running,
+            failed: &failed,
+            seen: &seen(member, &self.node),
+        });
+        for action in actions {
+            self.perform(member, action).await;
+        }
+    }
+
+    async fn perform(&mut self, member: &Member, action: Action) {
+        match action {
+            Action::Start { database, generation, replica } => {
+                self.start(member, database, generation, replica).await;
+            }
+            Action::Initialize { database, voters } => {
+                initialize(member, database, &voters).await;
+            }
+            Action::AddLearners { database, learners } => {
+                self.add_learners(member, database, learners);
+            }
+            Action::CreateDag => {
+                let order = Order::CreateDag(creation(member));
+                self.order(member, Step::CreateDag, order);
+            }
+            Action::RegisterBoot { node, store, boot } => {
+                let order = Order::RegisterBoot(RegisterBoot {
+                    node: node.0,
+                    store: store.0.to_vec().into(),
+                    boot_counter: boot.counter,
+                    boot_id: boot.id,
+                });
+                self.order(member, Step::RegisterBoot(node), order);
+            }
+        }
+    }
+
+    async fn start(
+        &mut self,
+        member: &Member,
+        database: DatabaseId,
+        generation: Generation,
+        replica: ReplicaId,
+    ) {
+        if self.not_before.get(&database).is_some_and(|at| Instant::now() < *at) {
+            return;
+        }
+        self.node.note_generation(database, generation);
+        let node = self.node.clone();
+        let opening = move || node.store.open_copy(database, generation, replica);
+        let opened = match tokio::task::spawn_blocking(opening).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(fault)) => return self.not_opened(database, generation, replica, &fault),
+            Err(_) => return,
+        };
+        let copy = CopyOf::new(database, generation, replica);
+        journal_opening(&self.node, copy, &opened.path, opened.born);
+        let spec = GroupSpec { database, generation, replica, may_campaign: true, may_mount: true };
+        match member.registry.start(spec, opened.copy, machine(database)).await {
+            Ok(_) => {
+                tracing::info!(db = %database, %replica, born = opened.born, "copy started");
+                self.node.wake.notify_one();
+            }
+            Err(error) => self.fail(database, copy, &error.to_string()),
+        }
+    }
+
+    /// A passing reason is tried again; any other fault fails the copy for good.
+    fn not_opened(
+        &mut self,
+        database: DatabaseId,
+        generation: Generation,
+        replica: ReplicaId,
+        fault: &OpenFault,
+    ) {
+        if matches!(fault, OpenFault::InUse { .. } | OpenFault::NoSpace { .. }) {
+            tracing::warn!(db = %database, %replica, %fault, "copy not opened; tried again");
+            self.not_before.insert(database, Instant::now() + AGAIN);
+            return;
+        }
+        self.fail(database, CopyOf::new(database, generation, replica), &fault.to_string());
+    }
+
+    fn fail(&self, database: DatabaseId, copy: CopyOf, why: &str) {
+        tracing::error!(db = %database, why, "the copy is Failed");
+        self.node.journal.write(&Event::ReplicaFailed { copy, why });
+        self.node.failed.lock().expect(UNPOISONED).insert(database, why.to_owned());
+    }
+
+    fn add_learners(&self, member: &Member, database: DatabaseId, learners: Vec<Place>) {
+        let Some(group) = member.registry.get(database) else { return };
+        self.once(Step::AddLearners(database), async move {
+            let added = group.add_learners(&members(&learners), Instant::now() + STEP).await;
+            match added {
+                Ok(()) => tracing::info!(db = %database, ?learners, "learners added"),
+                Err(error) => tracing::debug!(db = %database, %error, "learners not added"),
+            }
+        });
+    }
+
+    /// Proposes an order of the node itself to the control group, which is led here.
+    fn order(&self, member: &Member, step: Step, order: Order) {
+        let Some(group) = member.registry.get(DatabaseId::CONTROL) else { return };
+        let who = format!("node {}", self.node.id());
+        self.once(step, async move { propose_order(&group, who, order).await });
+    }
+
+    fn once(&self, step: Step, work: impl Future<Output = ()> + Send + 'static) {
+        if !self.under_way.lock().expect(UNPOISONED).insert(step) {
+            return;
+        }
+        let (under_way, wake) = (self.under_way.clone(), self.node.wake.clone());
+        tokio::spawn(async move {
+            work.await;
+            // A refused step is decided anew, and not faster than this.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            under_way.lock().expect(UNPOISONED).remove(&step);
+            wake.notify_one();
+        });
+    }
+}
+
+async fn propose_order(group: &Group, who: String, order: Order) {
+    let command = Command { at_ms: clock::wall().0, who, order: Some(order), ..Command::default() };
+    let proposed = group.propose(command.encode_to_vec().into(), Instant::now() + STEP).await;
+    let response = match proposed {
+        Ok(committed) => Response::decode(committed.reply),
+        Err(error) => return tracing::debug!(%error, "an order of this node was not carried out"),
+    };
+    if let Ok(Response { outcome: Some(Outcome::Rejected(rejected)) }) = response
+        && let Some(reason) = rejected.reason
+    {
+        tracing::warn!(%reason, "the control group refused an order of this node");
+    }
+}
+
+async fn initialize(member: &Member, database: DatabaseId, voters: &[Place]) {
+    let Some(group) = member.registry.get(database) else { return };
+    match group.initialize(&members(voters)).await {
+        Ok(()) => tracing::info!(db = %database, ?voters, "group initialised"),
+        Err(error) => tracing::warn!(db = %database, %error, "group not initialised"),
+    }
+}
+
+fn members(places: &[Place]) -> BTreeMap<ReplicaId, replication::Member> {
+    let member = |place: &Place| (place.replica, replication::Member { node: place.node });
+    places.iter().map(member).collect()
+}
+
+fn machine(database: DatabaseId) -> Arc<dyn Machine> {
+    match database {
+        DatabaseId::CONTROL => Arc::new(ControlMachine),
+        DatabaseId::DIRECTORY => Arc::new(DirectoryMachine),
+        _ => Arc::new(MailboxMachine),
+    }
+}
+
+fn creation(member: &Member) -> CreateDag {
+    let formation = &member.formation;
+    let founder = |founder: &dag_api::admin::v1::FoundingMember| Founder {
+        node: founder.node_id,
+        store: founder.store_id.clone(),
+    };
+    CreateDag {
+        dag: formation.dag().0.to_vec().into(),
+        definition: Some(formation.definition()),
+        founders: formation.members().iter().map(founder).collect(),
+        activation: formation.lineage().activation.0.to_vec().into(),
+    }
+}
+
+/// The copies that run here, and those that a fault has stopped.
+fn running(member: &Member, node: &Node) -> BTreeMap<DatabaseId, Running> {
+    let mut running = BTreeMap::new();
+    for status in member.registry.status() {
+        if let Some(reason) = &status.failed {
+            let mut failed = node.failed.lock().expect(UNPOISONED);
+            failed.entry(status.database).or_insert_with(|| reason.clone());
+        }
+        let vote = node.store.copy(status.database).and_then(|copy| copy.log().vote());
+        running.insert(
+            status.database,
+            Running {
+                replica: status.replica,
+                blank: status.last.is_none() && vote.is_none(),
+                leads: status.role == Role::Leader,
+                members: status.members.iter().map(|member| member.replica).collect(),
+                joint: status.joint,
+            },
+        );
+    }
+    running
+}
+
+/// The starts that this node has seen, its own included.
+fn seen(member: &Member, node: &Node) -> BTreeMap<NodeId, (StoreId, Boot)> {
+    let peers = member.peers.members().into_iter();
+    let mut seen: BTreeMap<NodeId, (StoreId, Boot)> =
+        peers.map(|(id, peer)| (id, (peer.store, peer.boot))).collect();
+    seen.insert(node.id(), (node.store_id(), node.boot()));
+    seen
+}
+
+const UNPOISONED: &str = "no holder of this lock panics";

@@ -1,0 +1,191 @@
+//! What a node has to do next, decided from what the control log says and what runs here. Pure.
+//!
+//! Every decision is made anew at every look, from state alone: there is nothing to remember
+//! between two looks, so a crash at any moment loses no step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use active_manager::control::{ControlState, DatabaseRecord};
+use dag_types::{Boot, DatabaseId, Generation, NodeId, ReplicaId, StoreId};
+
+use crate::formation::Formation;
+
+/// Everything that a decision is made from.
+pub struct Situation<'a> {
+    /// This node.
+    pub node: NodeId,
+    /// Its store.
+    pub store: StoreId,
+    /// What was agreed when the DAG was formed.
+    pub formation: &'a Formation,
+    /// The applied control log; none before its first entry.
+    pub control: Option<&'a ControlState>,
+    /// The copies that run here.
+    pub running: &'a BTreeMap<DatabaseId, Running>,
+    /// The databases whose copy here has failed, and is not started again.
+    pub failed: &'a BTreeSet<DatabaseId>,
+    /// The greatest start of each node that was seen, with the store it was seen from.
+    pub seen: &'a BTreeMap<NodeId, (StoreId, Boot)>,
+}
+
+/// A copy that runs here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Running {
+    /// Which.
+    pub replica: ReplicaId,
+    /// It never voted and its log is empty.
+    pub blank: bool,
+    /// It leads, by its own word.
+    pub leads: bool,
+    /// The members that it knows, and whether a change of them is under way.
+    pub members: BTreeSet<ReplicaId>,
+    /// A change of the members is under way.
+    pub joint: bool,
+}
+
+/// A copy of a group, as it is told to Raft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The copy.
+    pub replica: ReplicaId,
+    /// Its node.
+    pub node: NodeId,
+}
+
+/// What has to be done. Each may be repeated without harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Open the copy that this store was given, or make it where it never was, and start its group.
+    Start {
+        /// The database.
+        database: DatabaseId,
+        /// The incarnation of its group.
+        generation: Generation,
+        /// The copy.
+        replica: ReplicaId,
+    },
+    /// Make this copy the first of its group. Only the first of the voters does that, and only
+    /// while its copy holds nothing.
+    Initialize {
+        /// The database.
+        database: DatabaseId,
+        /// All voters.
+        voters: Vec<Place>,
+    },
+    /// Let copies that the control log names receive the log.
+    AddLearners {
+        /// The database.
+        database: DatabaseId,
+        /// The copies that the group does not know yet.
+        learners: Vec<Place>,
+    },
+    /// Propose the DAG's first entry.
+    CreateDag,
+    /// Propose the registration of a start that was seen.
+    RegisterBoot {
+        /// Whose.
+        node: NodeId,
+        /// From which store.
+        store: StoreId,
+        /// Which start.
+        boot: Boot,
+    },
+}
+
+/// Decides everything that is due now.
+pub fn decide(situation: &Situation<'_>) -> Vec<Action> {
+    let mut actions = Vec::new();
+    match situation.control {
+        None => founding(situation, &mut actions),
+        Some(state) => {
+            for database in &state.databases {
+                for_database(situation, database, &mut actions);
+            }
+            if leads(situation, DatabaseId::CONTROL) {
+                register_boots(situation, state, &mut actions);
+            }
+        }
+    }
+    actions
+}
+
+/// Before the control log has its first entry, what was agreed says who the copies are.
+fn founding(situation: &Situation<'_>, actions: &mut Vec<Action>) {
+    let replicas = situation.formation.control_replicas();
+    let Some(own) = replicas.iter().find(|copy| copy.node == situation.node) else { return };
+    let database = DatabaseId::CONTROL;
+    match situation.running.get(&database) {
+        None => start(situation, database, Generation::FIRST, own.replica, actions),
+        Some(running) if running.blank => {
+            if situation.formation.first_voter() == Some(situation.node) {
+                let voters = replicas.iter().filter(|copy| copy.voter);
+                let place = |copy: &active_manager::control::FoundingReplica| Place {
+                    replica: copy.replica,
+                    node: copy.node,
+                };
+                actions.push(Action::Initialize { database, voters: voters.map(place).collect() });
+            }
+        }
+        Some(running) if running.leads => actions.push(Action::CreateDag),
+        Some(_) => {}
+    }
+}
+
+fn for_database(situation: &Situation<'_>, record: &DatabaseRecord, actions: &mut Vec<Action>) {
+    let database = record.id();
+    let Some(own) = record.replica_on(situation.node) else { return };
+    // A copy lives and dies with the store that it was made on: a wiped node has another store,
+    // and never makes the copies anew that its old one had.
+    if own.store() != situation.store {
+        return;
+    }
+    let Some(running) = situation.running.get(&database) else {
+        return start(situation, database, record.generation(), own.id(), actions);
+    };
+    let first = record.replicas.first().is_some_and(|first| first.id() == own.id());
+    let places = |wanted: &dyn Fn(ReplicaId, bool) -> bool| -> Vec<Place> {
+        let wanted = record.replicas.iter().filter(|copy| wanted(copy.id(), copy.voter));
+        wanted.map(|copy| Place { replica: copy.id(), node: copy.node() }).collect()
+    };
+    let never_formed = record.generation() == Generation::FIRST && running.blank;
+    if never_formed && first && database != DatabaseId::CONTROL {
+        let voters = places(&|_, voter| voter);
+        actions.push(Action::Initialize { database, voters });
+    } else if running.leads && !running.joint {
+        let learners = places(&|replica, _| !running.members.contains(&replica));
+        if !learners.is_empty() {
+            actions.push(Action::AddLearners { database, learners });
+        }
+    }
+}
+
+fn start(
+    situation: &Situation<'_>,
+    database: DatabaseId,
+    generation: Generation,
+    replica: ReplicaId,
+    actions: &mut Vec<Action>,
+) {
+    if !situation.failed.contains(&database) {
+        actions.push(Action::Start { database, generation, replica });
+    }
+}
+
+fn leads(situation: &Situation<'_>, database: DatabaseId) -> bool {
+    situation.running.get(&database).is_some_and(|running| running.leads)
+}
+
+/// The control group's leader registers the starts that it has seen: its own, and those that nodes
+/// opened their streams with.
+fn register_boots(situation: &Situation<'_>, state: &ControlState, actions: &mut Vec<Action>) {
+    for node in &state.nodes {
+        let Some((store, boot)) = situation.seen.get(&node.id()) else { continue };
+        if *store == node.store() && boot.counter > node.boot_counter {
+            actions.push(Action::RegisterBoot { node: node.id(), store: *store, boot: *boot });
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_test.rs"]
+mod tests;

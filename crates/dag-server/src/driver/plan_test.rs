@@ -1,0 +1,285 @@
+//! Situations and what they ask for.
+
+use active_manager::control::command::Founder;
+use active_manager::control::{Command, CreateDag, CreateDatabase, Order, RegisterBoot, apply};
+use bytes::Bytes;
+use dag_api::admin::v1 as api;
+use dag_types::{LogId, Write};
+use storage::state::{Row, StateError, StateRead};
+
+use super::*;
+use crate::formation::{Own, Stage};
+use crate::machine::View;
+
+fn store(node: u64) -> StoreId {
+    StoreId([node as u8; 16])
+}
+
+fn definition() -> api::DagDefinition {
+    let node = |number: u64, site: &str| api::NodeDefinition {
+        node_id: number,
+        name: format!("n{number}"),
+        site: site.into(),
+        api_address: format!("127.0.0.{number}:2"),
+        peer_address: format!("127.0.0.{number}:1"),
+        admin_address: format!("127.0.0.{number}:3"),
+        witness: number == 5,
+    };
+    let sites = ["A", "B"].map(|name| api::SiteDefinition { name: name.into() });
+    api::DagDefinition {
+        name: "test".into(),
+        sites: sites.to_vec(),
+        nodes: vec![node(1, "A"), node(2, "A"), node(3, "B"), node(4, "B"), node(5, "C")],
+        ..api::DagDefinition::default()
+    }
+}
+
+fn formation() -> Formation {
+    let own = Own { node: NodeId(1), store: store(1), peer_address: String::new() };
+    let dag_id = Bytes::from(vec![7; 16]);
+    let definition_digest = Bytes::from(definition().digest().to_vec());
+    let prepare = api::PrepareDagRequest {
+        dag_id: dag_id.clone(),
+        definition: Some(definition()),
+        definition_digest: definition_digest.clone(),
+    };
+    let member =
+        |node| api::FoundingMember { node_id: node, store_id: store(node).0.to_vec().into() };
+    let form = api::FormDagRequest {
+        dag_id: dag_id.clone(),
+        definition_digest,
+        members: (1..=5).map(member).collect(),
+        first_activation_id: dag_id,
+    };
+    let prepared = Stage::Unprovisioned.prepare(&own, &prepare).unwrap();
+    prepared.form(&own, &form).unwrap().formation().unwrap().clone()
+}
+
+/// The control log after the DAG, some starts and one database.
+fn control() -> ControlState {
+    let founder = |node| Founder { node, store: store(node).0.to_vec().into() };
+    let mut orders = vec![Order::CreateDag(CreateDag {
+        dag: vec![7; 16].into(),
+        definition: Some(formation().definition()),
+        founders: (1..=5).map(founder).collect(),
+        activation: vec![7; 16].into(),
+    })];
+    orders.push(Order::RegisterBoot(RegisterBoot {
+        node: 1,
+        store: store(1).0.to_vec().into(),
+        boot_counter: 4,
+        boot_id: 40,
+    }));
+    let (request_id, name) = ("r".into(), "DB1".into());
+    orders.push(Order::CreateDatabase(CreateDatabase {
+        request_id,
+        name,
+        ..CreateDatabase::default()
+    }));
+    let mut rows = Rows::default();
+    for (i, order) in orders.into_iter().enumerate() {
+        let command = Command { order: Some(order), ..Command::default() };
+        let at = LogId { term: 1, index: i as u64 };
+        let applied = apply(&View(&rows), at, &command).unwrap();
+        rows.write(applied.writes);
+    }
+    ControlState::read(&View(&rows)).unwrap().unwrap()
+}
+
+#[derive(Default)]
+struct Rows(std::collections::BTreeMap<Bytes, Bytes>);
+
+impl Rows {
+    fn write(&mut self, writes: Vec<Write>) {
+        for write in writes {
+            match write {
+                Write::Put { key, value } => self.0.insert(key, value),
+                Write::Delete { key } => self.0.remove(&key),
+            };
+        }
+    }
+}
+
+impl StateRead for Rows {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+        Ok(self.0.get(key).cloned())
+    }
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        let range = self.0.range(Bytes::copy_from_slice(from)..Bytes::copy_from_slice(to));
+        Ok(range.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+    fn scan_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        let range = self.0.range(Bytes::copy_from_slice(from)..Bytes::copy_from_slice(to));
+        Ok(range.rev().take(limit).map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+/// A situation to be changed by a test.
+struct Case {
+    node: u64,
+    store: StoreId,
+    control: Option<ControlState>,
+    running: BTreeMap<DatabaseId, Running>,
+    failed: BTreeSet<DatabaseId>,
+    seen: BTreeMap<NodeId, (StoreId, Boot)>,
+}
+
+impl Case {
+    fn founding(node: u64) -> Self {
+        Self {
+            node,
+            store: store(node),
+            control: None,
+            running: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            seen: BTreeMap::new(),
+        }
+    }
+
+    fn formed(node: u64) -> Self {
+        Self { control: Some(control()), ..Self::founding(node) }
+    }
+
+    fn decide(&self) -> Vec<Action> {
+        decide(&Situation {
+            node: NodeId(self.node),
+            store: self.store,
+            formation: &formation(),
+            control: self.control.as_ref(),
+            running: &self.running,
+            failed: &self.failed,
+            seen: &self.seen,
+        })
+    }
+
+    /// The copy of a database on this node, running.
+    fn runs(&mut self, database: DatabaseId, change: impl FnOnce(&mut Running)) {
+        let record = control().database(database).unwrap().clone();
+        let own = record.replica_on(NodeId(self.node)).unwrap().id();
+        let members = record.replicas.iter().map(|copy| copy.id()).collect();
+        let mut running = Running { replica: own, members, ..Running::default() };
+        change(&mut running);
+        self.running.insert(database, running);
+    }
+
+    /// Every copy of this node runs and has nothing to do.
+    fn settled(node: u64) -> Self {
+        let mut case = Self::formed(node);
+        for database in control().databases {
+            if database.replica_on(NodeId(node)).is_some() {
+                case.runs(database.id(), |_| ());
+            }
+        }
+        case
+    }
+}
+
+const DB1: DatabaseId = DatabaseId::FIRST_MAILBOX_DATABASE;
+
+#[test]
+fn a_new_member_starts_its_control_copy_and_nothing_else() {
+    let database = DatabaseId::CONTROL;
+    for node in 1..=5 {
+        let replica = ReplicaId(node);
+        let start = Action::Start { database, generation: Generation::FIRST, replica };
+        assert_eq!(Case::founding(node).decide(), [start]);
+    }
+}
+
+#[test]
+fn only_the_first_voter_initialises_the_control_group() {
+    for node in 1..=5 {
+        let mut case = Case::founding(node);
+        case.runs(DatabaseId::CONTROL, |running| running.blank = true);
+        let actions = case.decide();
+        match node {
+            1 => assert!(
+                matches!(&actions[..], [Action::Initialize { voters, .. }] if voters.len() == 5)
+            ),
+            _ => assert_eq!(actions, []),
+        }
+    }
+}
+
+#[test]
+fn the_leader_of_an_empty_control_log_proposes_the_dag() {
+    let mut case = Case::founding(3);
+    case.runs(DatabaseId::CONTROL, |running| running.leads = true);
+    assert_eq!(case.decide(), [Action::CreateDag]);
+    let mut follower = Case::founding(3);
+    follower.runs(DatabaseId::CONTROL, |_| ());
+    assert_eq!(follower.decide(), []);
+}
+
+#[test]
+fn a_node_starts_the_copies_that_its_store_was_given() {
+    let started = |node: u64| -> Vec<DatabaseId> {
+        let actions = Case::formed(node).decide();
+        let database = |action: Action| match action {
+            Action::Start { database, .. } => database,
+            other => panic!("{other:?}"),
+        };
+        actions.into_iter().map(database).collect()
+    };
+    assert_eq!(started(1), [DatabaseId::CONTROL, DatabaseId::DIRECTORY, DB1]);
+    assert_eq!(started(5), [DatabaseId::CONTROL], "a witness holds no mail");
+}
+
+#[test]
+fn a_wiped_node_makes_none_of_its_old_copies_again() {
+    let wiped = Case { store: store(99), ..Case::formed(1) };
+    assert_eq!(wiped.decide(), []);
+}
+
+#[test]
+fn a_failed_copy_is_not_started_again() {
+    let mut case = Case::settled(1);
+    case.running.remove(&DB1);
+    case.failed.insert(DB1);
+    assert_eq!(case.decide(), []);
+}
+
+#[test]
+fn only_the_first_copy_initialises_a_database_and_only_while_it_is_blank() {
+    let first = control().database(DB1).unwrap().replicas[0].node().0;
+    for node in 1..=4 {
+        let mut case = Case::settled(node);
+        case.runs(DB1, |running| running.blank = true);
+        let actions = case.decide();
+        if node == first {
+            let [Action::Initialize { voters, .. }] = &actions[..] else { panic!("{actions:?}") };
+            assert_eq!(voters.len(), 3);
+        } else {
+            assert_eq!(actions, [], "node {node}");
+        }
+        assert_eq!(Case::settled(node).decide(), [], "node {node}");
+    }
+}
+
+#[test]
+fn the_leader_lets_missing_copies_receive_the_log() {
+    let record = control().database(DB1).unwrap().clone();
+    let learner = record.replicas.iter().find(|copy| !copy.voter).unwrap().clone();
+    let mut case = Case::settled(1);
+    case.runs(DB1, |running| {
+        running.leads = true;
+        running.members.remove(&learner.id());
+    });
+    let place = Place { replica: learner.id(), node: learner.node() };
+    assert_eq!(case.decide(), [Action::AddLearners { database: DB1, learners: vec![place] }]);
+    case.running.get_mut(&DB1).unwrap().joint = true;
+    assert_eq!(case.decide(), [], "one change of the members at a time");
+}
+
+#[test]
+fn the_control_leader_registers_newer_starts_of_known_stores() {
+    let mut case = Case::settled(2);
+    case.seen.insert(NodeId(1), (store(1), Boot { counter: 4, id: 40 }));
+    case.seen.insert(NodeId(2), (store(2), Boot { counter: 1, id: 10 }));
+    case.seen.insert(NodeId(3), (store(77), Boot { counter: 9, id: 90 }));
+    assert_eq!(case.decide(), [], "only the leader does");
+    case.runs(DatabaseId::CONTROL, |running| running.leads = true);
+    let boot = Boot { counter: 1, id: 10 };
+    let register = Action::RegisterBoot { node: NodeId(2), store: store(2), boot };
+    assert_eq!(case.decide(), [register]);
+}

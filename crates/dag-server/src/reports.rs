@@ -1,0 +1,129 @@
+//! What the other nodes say of their own copies, asked for once a second.
+//!
+//! Any node has to answer `status` by itself, without a quorum, so each keeps the last word of each
+//! other, with its age. Nothing is decided by these reports: they are shown, and they are hints for
+//! clients on where a database may be active.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use dag_api::admin::v1::dag_admin_service_client::DagAdminServiceClient;
+use dag_api::admin::v1::{CopyStatus, DatabaseCopy, ListCopiesRequest};
+use dag_types::{DatabaseId, NodeId};
+use tonic::transport::{Channel, Endpoint};
+
+/// How often the others are asked.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+/// A node that did not answer for so long counts as not reachable.
+pub const STALE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_millis(900);
+
+/// The last word of each other node.
+#[derive(Debug, Default)]
+pub struct Reports {
+    by_node: Mutex<BTreeMap<NodeId, Report>>,
+}
+
+/// What a node said of its own copies.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// When.
+    pub at: Instant,
+    /// Its copies.
+    pub copies: Vec<DatabaseCopy>,
+}
+
+impl Report {
+    /// Milliseconds since then.
+    pub fn age_ms(&self) -> u64 {
+        self.at.elapsed().as_millis() as u64
+    }
+
+    /// Whether the node still counts as reachable.
+    pub fn is_fresh(&self) -> bool {
+        self.at.elapsed() < STALE
+    }
+}
+
+impl Reports {
+    /// Keeps a node's word.
+    pub fn heard(&self, node: NodeId, copies: Vec<DatabaseCopy>) {
+        let report = Report { at: Instant::now(), copies };
+        self.by_node.lock().expect(UNPOISONED).insert(node, report);
+    }
+
+    /// A node's last word.
+    pub fn of(&self, node: NodeId) -> Option<Report> {
+        self.by_node.lock().expect(UNPOISONED).get(&node).cloned()
+    }
+
+    /// The node that said last, in the greatest term, that it has a database mounted.
+    pub fn active(&self, database: DatabaseId) -> Option<NodeId> {
+        let reports = self.by_node.lock().expect(UNPOISONED);
+        let mounted =
+            reports.iter().filter(|(_, report)| report.is_fresh()).flat_map(|(node, report)| {
+                let here = report.copies.iter().filter(|copy| {
+                    copy.database_id == database.0 && copy.status() == CopyStatus::Mounted
+                });
+                here.map(|copy| (copy.generation, copy.term, *node))
+            });
+        mounted.max().map(|(_, _, node)| node)
+    }
+}
+
+/// Connections to the admin listeners of the others.
+#[derive(Debug, Default)]
+pub struct AdminChannels {
+    channels: BTreeMap<NodeId, (String, Channel)>,
+}
+
+impl AdminChannels {
+    /// Asks a node for its own copies.
+    pub async fn ask(&mut self, node: NodeId, address: &str) -> Option<Vec<DatabaseCopy>> {
+        let mut client = self.client(node, address)?;
+        let request = ListCopiesRequest { node_id: node.0, ..ListCopiesRequest::default() };
+        let answer = tokio::time::timeout(PATIENCE, client.list_copies(request)).await.ok()?;
+        let mut copies = answer.ok()?.into_inner().copies;
+        copies.retain(|copy| copy.node_id == node.0);
+        Some(copies)
+    }
+
+    fn client(&mut self, node: NodeId, address: &str) -> Option<DagAdminServiceClient<Channel>> {
+        let known = self.channels.get(&node).filter(|(known, _)| known == address);
+        let channel = match known {
+            Some((_, channel)) => channel.clone(),
+            None => {
+                let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
+                let channel = endpoint.connect_timeout(PATIENCE).tcp_nodelay(true).connect_lazy();
+                self.channels.insert(node, (address.to_owned(), channel.clone()));
+                channel
+            }
+        };
+        Some(DagAdminServiceClient::new(channel))
+    }
+}
+
+const UNPOISONED: &str = "no holder of this lock panics";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mounted(database: u64, term: u64) -> DatabaseCopy {
+        let status = CopyStatus::Mounted.into();
+        DatabaseCopy { database_id: database, term, status, ..DatabaseCopy::default() }
+    }
+
+    #[test]
+    fn of_two_that_say_they_are_active_the_greater_term_counts() {
+        let reports = Reports::default();
+        assert_eq!(reports.active(DatabaseId(16)), None);
+        reports.heard(NodeId(1), vec![mounted(16, 5), mounted(17, 1)]);
+        reports.heard(NodeId(2), vec![mounted(16, 6)]);
+        assert_eq!(reports.active(DatabaseId(16)), Some(NodeId(2)));
+        assert_eq!(reports.active(DatabaseId(17)), Some(NodeId(1)));
+        reports.heard(NodeId(2), vec![]);
+        assert_eq!(reports.active(DatabaseId(16)), Some(NodeId(1)));
+    }
+}

@@ -1,0 +1,125 @@
+//! `holdfast.admin.v1.DagAdminService`: what operators call through `dagctl`.
+//!
+//! What only shows is answered from this node's own state, without asking anybody, and says how old
+//! that is. What changes goes through the control group, which only its leader can do.
+
+mod formation;
+mod listing;
+mod show;
+mod verify;
+
+use std::sync::Arc;
+
+use dag_api::Problem;
+use dag_api::admin::v1 as api;
+use dag_api::admin::v1::dag_admin_service_server::{DagAdminService, DagAdminServiceServer};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use crate::node::Node;
+use crate::service::deadline;
+
+/// The service of one node.
+#[derive(Clone)]
+pub struct AdminServer {
+    node: Arc<Node>,
+}
+
+impl AdminServer {
+    /// The service to add to a server.
+    pub fn service(node: Arc<Node>) -> DagAdminServiceServer<Self> {
+        DagAdminServiceServer::new(Self { node })
+            .max_decoding_message_size(dag_api::limits::WIRE_BYTES_MAX)
+            // The status of hundreds of databases.
+            .max_encoding_message_size(4 * dag_api::limits::WIRE_BYTES_MAX)
+    }
+
+    fn deadline<T>(&self, request: &Request<T>) -> Instant {
+        deadline::of_call(request.metadata(), self.node.settings.attempt.0)
+    }
+}
+
+fn respond<T>(result: Result<T, Problem>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|problem| problem.to_status())
+}
+
+/// Who asks, for the audit.
+fn who<T>(request: &Request<T>) -> (String, String) {
+    let who = request.metadata().get("holdfast-who").and_then(|value| value.to_str().ok());
+    let from = request.remote_addr().map(|address| address.ip().to_string());
+    (who.unwrap_or("operator").to_owned(), from.unwrap_or_default())
+}
+
+#[tonic::async_trait]
+impl DagAdminService for AdminServer {
+    async fn get_node(
+        &self,
+        _: Request<api::GetNodeRequest>,
+    ) -> Result<Response<api::GetNodeResponse>, Status> {
+        Ok(Response::new(self.describe_node()))
+    }
+
+    async fn prepare_dag(
+        &self,
+        request: Request<api::PrepareDagRequest>,
+    ) -> Result<Response<api::PrepareDagResponse>, Status> {
+        respond(self.prepare(request.into_inner()).await)
+    }
+
+    async fn form_dag(
+        &self,
+        request: Request<api::FormDagRequest>,
+    ) -> Result<Response<api::FormDagResponse>, Status> {
+        respond(self.form(request.into_inner()).await)
+    }
+
+    async fn create_database(
+        &self,
+        request: Request<api::CreateDatabaseRequest>,
+    ) -> Result<Response<api::CreateDatabaseResponse>, Status> {
+        let (deadline, who) = (self.deadline(&request), who(&request));
+        respond(self.make_database(request.into_inner(), who, deadline).await)
+    }
+
+    async fn list_databases(
+        &self,
+        _: Request<api::ListDatabasesRequest>,
+    ) -> Result<Response<api::ListDatabasesResponse>, Status> {
+        respond(self.databases())
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<api::GetStatusRequest>,
+    ) -> Result<Response<api::GetStatusResponse>, Status> {
+        Ok(Response::new(self.status()))
+    }
+
+    async fn list_copies(
+        &self,
+        request: Request<api::ListCopiesRequest>,
+    ) -> Result<Response<api::ListCopiesResponse>, Status> {
+        respond(self.copies(&request.into_inner()))
+    }
+
+    async fn verify_database(
+        &self,
+        request: Request<api::VerifyDatabaseRequest>,
+    ) -> Result<Response<api::VerifyDatabaseResponse>, Status> {
+        respond(self.verify(request.into_inner()).await)
+    }
+
+    async fn get_copy_digest(
+        &self,
+        request: Request<api::GetCopyDigestRequest>,
+    ) -> Result<Response<api::GetCopyDigestResponse>, Status> {
+        respond(self.copy_digest(&request.into_inner()))
+    }
+
+    async fn list_mailboxes(
+        &self,
+        request: Request<api::ListMailboxesRequest>,
+    ) -> Result<Response<api::ListMailboxesResponse>, Status> {
+        respond(self.mailboxes(request.into_inner()).await)
+    }
+}

@@ -1,0 +1,222 @@
+//! What a node keeps on its disk: the root, the volume with all logs, the states, their flusher.
+//!
+//! ```text
+//!  <root>/node.meta, LOCK      who this node is (storage)
+//!  <root>/formation            to which DAG it belongs
+//!  <root>/copies/DATABASE/     the copies of one database
+//! ```
+//! Everything here blocks and is called from blocking threads.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use dag_types::{DatabaseId, Generation, Millis, NodeId, ReplicaId, StoreId};
+use replication::OpenCopy;
+use storage::copy_directory::{CopyDirectory, CopyPlace, CopyStart, OpenFault};
+use storage::disk::{Disk, RealDisk};
+use storage::flusher::{Attached, FlushRules, Flusher, Pressure};
+use storage::identity::{CopyIdentity, NodeRoot, RootFault};
+use storage::log::EntryCache;
+use storage::resources::{open_files_per_copy, raise_open_files};
+use storage::state::StateEngine;
+use storage::state::rocks::{SharedResources, StateBudget};
+use storage::volume::{Volume, VolumeOptions};
+use thiserror::Error;
+
+use crate::settings::Settings;
+
+const COPIES: &str = "copies";
+/// Copies that open files are reckoned for; with more of them, files are opened more often.
+const COPIES_RECKONED: u64 = 128;
+
+/// Why a node's store cannot be used.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The root.
+    #[error(transparent)]
+    Root(#[from] RootFault),
+    /// The root holds something, and not the record that says whose it is.
+    #[error(
+        "{folder} holds copies or a formation and no node.meta: the root is damaged; restore \
+         node.meta, or remove the folder and let this node come back as a new store"
+    )]
+    Headless {
+        /// The root.
+        folder: PathBuf,
+    },
+    /// Files, threads, memory.
+    #[error("{operation}: {detail}")]
+    System {
+        /// Verb and object.
+        operation: &'static str,
+        /// The system's own words.
+        detail: String,
+    },
+}
+
+/// A node's store, open.
+pub struct Store {
+    /// The root.
+    pub root: Arc<NodeRoot>,
+    /// The disk below it.
+    pub disk: Arc<dyn Disk>,
+    volume: Volume,
+    cache: Arc<EntryCache>,
+    engine: Arc<SharedResources>,
+    flusher: Flusher,
+    copies: Mutex<HashMap<DatabaseId, Held>>,
+}
+
+struct Held {
+    copy: Arc<OpenCopy>,
+    attached: Attached,
+    identity: CopyIdentity,
+    path: PathBuf,
+}
+
+/// A copy that was opened.
+pub struct Opened {
+    /// The copy.
+    pub copy: Arc<OpenCopy>,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// It was made just now.
+    pub born: bool,
+}
+
+impl Store {
+    /// Opens a node's root, or formats an empty folder, and counts this start.
+    pub fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::default());
+        let folder = &settings.root;
+        format_if_empty(&*disk, folder, settings.node())?;
+        let boot_id = uuid::Uuid::new_v4().as_u64_pair().0;
+        let root = NodeRoot::start(disk.clone(), folder, settings.node(), boot_id)?;
+        let began = Instant::now();
+        let clock = move || Millis(began.elapsed().as_millis() as u64);
+        let volume = Volume::start(disk.clone(), VolumeOptions::default(), Arc::new(clock))
+            .map_err(|e| system("start the log thread", e))?;
+        let memory = settings.budget.memory.0;
+        let flusher = Flusher::start(FlushRules::for_budget(memory), clock)
+            .map_err(|e| system("start the flusher", e))?;
+        let engine = SharedResources::new(StateBudget {
+            block_cache_bytes: settings.budget.cache.0 as usize,
+            unflushed_bytes: memory as usize,
+            open_files_per_copy: files_per_copy()?,
+            ..StateBudget::default()
+        });
+        let entries = EntryCache::BUDGET_BYTES.min(memory as usize / 4);
+        Ok(Self {
+            root: Arc::new(root),
+            disk,
+            volume,
+            cache: Arc::new(EntryCache::new(entries)),
+            engine: Arc::new(engine.map_err(|e| system("set up the state engine", e))?),
+            flusher,
+            copies: Mutex::default(),
+        })
+    }
+
+    /// Opens the copy that this store was given, or makes it where it never was.
+    ///
+    /// The root remembers every replica id that it ever held, so what is gone is not made again:
+    /// it is missing, and the copy has failed.
+    pub fn open_copy(
+        &self,
+        database: DatabaseId,
+        generation: Generation,
+        replica: ReplicaId,
+    ) -> Result<Opened, OpenFault> {
+        let place = CopyPlace {
+            root: self.root.clone(),
+            volume: self.volume.clone(),
+            cache: self.cache.clone(),
+            folder: self.root.folder().join(COPIES).join(database.to_string()),
+        };
+        let identity = self.root.copy_identity(database, generation, replica);
+        let born = self.root.remembered(database, replica).is_none();
+        let directory = if born {
+            CopyDirectory::create(&place, identity, CopyStart::Empty, &*self.engine)?
+        } else {
+            CopyDirectory::open(&place, identity, &*self.engine)?
+        };
+        let path = directory.path().to_path_buf();
+        let engine: Arc<dyn StateEngine> = self.engine.clone();
+        let copy = OpenCopy::new(directory, engine, self.volume.clone());
+        let attached = self.flusher.attach(copy.clone());
+        let held = Held { copy: copy.clone(), attached, identity, path: path.clone() };
+        self.held().insert(database, held);
+        Ok(Opened { copy, path, born })
+    }
+
+    /// An open copy.
+    pub fn copy(&self, database: DatabaseId) -> Option<Arc<OpenCopy>> {
+        self.held().get(&database).map(|held| held.copy.clone())
+    }
+
+    /// Whether proposals to a copy should go slower, or not be taken.
+    pub fn pressure(&self, database: DatabaseId) -> Pressure {
+        self.held().get(&database).map_or(Pressure::None, |held| held.attached.pressure())
+    }
+
+    /// Bytes left on the volume.
+    pub fn free_bytes(&self) -> std::io::Result<u64> {
+        self.volume.free_bytes(self.root.folder())
+    }
+
+    /// Flushes and closes every copy, then the threads. Groups and views are gone by now. Gives the
+    /// copies that were closed.
+    pub fn close(&self) -> Vec<(CopyIdentity, PathBuf)> {
+        self.flusher.close();
+        let held = std::mem::take(&mut *self.held());
+        let mut closed = Vec::new();
+        for (database, Held { copy, attached, identity, path }) in held {
+            drop(attached);
+            let (done, waiting) = std::sync::mpsc::channel();
+            copy.close(Box::new(move |result| drop(done.send(result))));
+            match waiting.recv() {
+                Ok(Ok(())) => closed.push((identity, path)),
+                Ok(Err(fault)) => tracing::warn!(db = %database, %fault, "close a copy"),
+                Err(_) => tracing::warn!(db = %database, "a copy was not closed in good order"),
+            }
+        }
+        self.volume.stop();
+        closed
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<DatabaseId, Held>> {
+        self.copies.lock().expect("no panic while the copies are locked")
+    }
+}
+
+/// Formatting says which disk this is, and nothing of any DAG. A folder that holds anything of a
+/// node is never formatted again.
+fn format_if_empty(disk: &dyn Disk, folder: &Path, node: NodeId) -> Result<(), StoreError> {
+    let exists =
+        |name: &str| disk.exists(&folder.join(name)).map_err(|e| system("look into the root", e));
+    if exists("node.meta")? {
+        return Ok(());
+    }
+    if exists(COPIES)? || exists("formation")? {
+        return Err(StoreError::Headless { folder: folder.into() });
+    }
+    let store = StoreId(*uuid::Uuid::new_v4().as_bytes());
+    tracing::info!(node = %node, %store, folder = %folder.display(), "format an empty root");
+    Ok(NodeRoot::format(disk, folder, node, store)?)
+}
+
+fn files_per_copy() -> Result<i32, StoreError> {
+    let limit = raise_open_files().map_err(|e| system("raise the limit of open files", e))?;
+    let files = open_files_per_copy(limit, COPIES_RECKONED).or_else(|too_few| {
+        tracing::warn!(%too_few, "few open files");
+        open_files_per_copy(limit, 1)
+    });
+    let files = files.map_err(|e| system("reckon open files", e))?;
+    Ok(files.min(storage::resources::COPY_MAX) as i32)
+}
+
+fn system(operation: &'static str, detail: impl ToString) -> StoreError {
+    StoreError::System { operation, detail: detail.to_string() }
+}
