@@ -60,6 +60,10 @@ pub struct DatabaseLine {
 pub struct DigestLine {
     /// The node of the copy.
     pub node: String,
+    /// Its number.
+    pub node_id: u64,
+    /// The copy's Raft id.
+    pub replica_id: u64,
     /// KNOWN, PENDING, UNREACHABLE, FAILED or FORGOTTEN.
     pub state: &'static str,
     /// The digest of its content; null where it is not known.
@@ -222,6 +226,8 @@ fn verdict(name: &str, answer: &VerifyDatabaseResponse, names: &Names) -> Verdic
     let known = |bytes: &[u8], state| (state == DigestState::Known).then(|| hex(bytes));
     let copies = answer.copies.iter().map(|copy| DigestLine {
         node: names.name(copy.node_id),
+        node_id: copy.node_id,
+        replica_id: copy.replica_id,
         state: digest_state(copy.state()),
         digest: known(&copy.digest, copy.state()),
         chain: known(&copy.chain, copy.state()),

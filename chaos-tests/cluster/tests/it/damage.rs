@@ -1,0 +1,143 @@
+//! A passive copy whose files are damaged is Failed; nothing is lost, and the service goes on.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use cluster::damage::{cut, files_below, find, flip_bit};
+use cluster::{ask, trial};
+use dag_client::Delivery;
+use testkit::scratch::{Scratch, ScratchCluster};
+
+const ADDRESS: &str = "reader@example.org";
+/// Stands in every mail, so that a test finds where mails lie in a file.
+const SIGN: &[u8] = b"From: Sender ";
+
+/// Delivers mails of these numbers.
+async fn deliver(cluster: &ScratchCluster, numbers: std::ops::Range<u64>) -> anyhow::Result<()> {
+    let client = trial::client(cluster, Duration::from_secs(20))?;
+    for number in numbers {
+        let mail = Delivery::new(format!("mail-{number}"), [ADDRESS], testkit::mail::mixed(number));
+        let mut report = client.deliver(mail).await?;
+        report.recipients.remove(0).result?;
+    }
+    Ok(())
+}
+
+/// Every mail of these numbers is there once, byte for byte, and no other.
+async fn expect_mails(cluster: &ScratchCluster, count: u64) -> anyhow::Result<()> {
+    let client = trial::client(cluster, Duration::from_secs(20))?;
+    let inbox = client.inbox(ADDRESS).await?;
+    let listed = client.list_all(ADDRESS, &inbox.folder_id).await?;
+    ensure!(listed.len() as u64 == count, "{} mails instead of {count}", listed.len());
+    for (number, message) in (0..).zip(&listed) {
+        let fetched = client.fetch(ADDRESS, &inbox.folder_id, message.uid).await?;
+        ensure!(fetched.content[..] == testkit::mail::mixed(number)[..], "mail {number} differs");
+    }
+    Ok(())
+}
+
+/// The files of a database's log or state on a node.
+fn files_of(cluster: &ScratchCluster, node: &str, part: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let copies = cluster.node(node)?.folder.join("copies");
+    let files = files_below(&copies)?;
+    let inside = |path: &&PathBuf| path.components().any(|name| name.as_os_str() == part);
+    Ok(files.iter().filter(inside).cloned().collect())
+}
+
+/// The file of a node's log or state that holds mail, and where the first one lies in it.
+fn mail_in(cluster: &ScratchCluster, node: &str, part: &str) -> anyhow::Result<(PathBuf, u64)> {
+    for file in files_of(cluster, node, part)? {
+        if let Some(at) = find(&file, SIGN)? {
+            return Ok((file, at));
+        }
+    }
+    anyhow::bail!("no file below {part} of {node} holds mail")
+}
+
+/// A cluster with mail in it, one passive node of which is killed, damaged, and started again; its
+/// copy must be Failed, all mail there, and new mail accepted.
+async fn expect_failed_copy(
+    settings: &[&str],
+    damage: impl Fn(&ScratchCluster, &str) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let scratch =
+        settings.iter().fold(Scratch::shape("three-node"), |scratch, set| scratch.set(set));
+    let mut cluster = scratch.formed().await?;
+    cluster.dagctl(["db", "create", "DB1"])?;
+    ask::wait_healthy(&cluster, Duration::from_secs(30))?;
+    cluster.dagctl(["mailbox", "create", ADDRESS])?;
+    deliver(&cluster, 0..200).await?;
+    ask::expect_equal(&cluster, "DB1", 3)?;
+    let victim = ask::passive(&cluster, "DB1")?;
+    cluster.kill(&victim)?;
+    damage(&cluster, &victim)?;
+    cluster.restart(std::slice::from_ref(&victim)).await?;
+    let failed = |status: &serde_json::Value| {
+        ask::copy_status(status, "DB1", &victim).is_some_and(|status| status.starts_with("Failed"))
+    };
+    ask::wait_for(&cluster, "the damaged copy is Failed", Duration::from_secs(30), failed)?;
+    deliver(&cluster, 200..300).await?;
+    expect_mails(&cluster, 300).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bit_flip_in_the_log_of_a_passive_copy_fails_it_and_nothing_else() -> anyhow::Result<()> {
+    expect_failed_copy(&[], |cluster, victim| {
+        let (file, at) = mail_in(cluster, victim, "log")?;
+        flip_bit(&file, at + 5)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncated_log_segment_of_a_passive_copy_fails_it_and_nothing_else() -> anyhow::Result<()>
+{
+    expect_failed_copy(&[], |cluster, victim| {
+        let (file, at) = mail_in(cluster, victim, "log")?;
+        cut(&file, at)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bit_flip_in_the_state_of_a_passive_copy_fails_it_and_nothing_else() -> anyhow::Result<()>
+{
+    expect_failed_copy(&[], |cluster, victim| {
+        let manifests = files_of(cluster, victim, "state")?;
+        let is_manifest = |path: &&PathBuf| name(path).starts_with("MANIFEST");
+        let of_mail = |path: &&PathBuf| !path.to_string_lossy().contains("trash");
+        let mut damaged = 0;
+        for manifest in manifests.iter().filter(is_manifest).filter(of_mail) {
+            flip_bit(manifest, std::fs::metadata(manifest)?.len() / 2)?;
+            damaged += 1;
+        }
+        ensure!(damaged > 0, "no manifest below {manifests:?}");
+        Ok(())
+    })
+    .await
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_torn_end_of_the_log_behind_the_last_claim_is_cut_and_the_copy_catches_up()
+-> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let mut cluster = Scratch::shape("three-node").formed().await?;
+    cluster.dagctl(["db", "create", "DB1"])?;
+    ask::wait_healthy(&cluster, Duration::from_secs(30))?;
+    cluster.dagctl(["mailbox", "create", ADDRESS])?;
+    let victim = ask::passive(&cluster, "DB1")?;
+    for round in 0..3 {
+        deliver(&cluster, round * 50..(round + 1) * 50).await?;
+        cluster.kill(&victim)?;
+        cluster.restart(std::slice::from_ref(&victim)).await?;
+    }
+    ask::wait_healthy(&cluster, Duration::from_secs(60))?;
+    ask::expect_equal(&cluster, "DB1", 3)?;
+    expect_mails(&cluster, 150).await.context("after three kills of a passive node")
+}

@@ -1,0 +1,11 @@
+//! Claims about real clusters under faults. `HOLDFAST_BIN` names the folder of the programs.
+
+mod bad_input;
+mod damage;
+mod disk;
+mod identity;
+mod import;
+mod overload;
+mod single_node;
+mod storm;
+mod wiped;
