@@ -360,7 +360,13 @@ impl DatabaseStream {
     fn expire(&mut self, mut wire: Option<&mut Wire>) {
         let now = Instant::now();
         let over = |job: &Job| now >= job.trial.deadline() || job.answer.is_closed();
-        let ended = self.flights.extract_if(|_, (job, _)| over(job)).map(|(_, (job, _))| job);
+        let ended =
+            self.flights.extract_if(|_, (job, _)| over(job)).map(|(_, (mut job, flight))| {
+                if matches!(flight, Flight::Sent(_)) {
+                    job.trial.maybe_done("no answer came in time".into());
+                }
+                job
+            });
         let ended: Vec<_> = ended.collect();
         let (held_ended, held): (Vec<_>, Vec<_>) = self.held_back.drain(..).partition(over);
         for job in ended.into_iter().chain(held_ended) {
