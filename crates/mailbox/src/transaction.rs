@@ -36,7 +36,29 @@ impl<E> From<Rejection> for Stop<E> {
 /// A row that the command has seen or made: what the store has, and what it shall have.
 struct Seen {
     before: Option<Bytes>,
-    after: Option<Bytes>,
+    after: After,
+}
+
+/// What becomes of a row.
+enum After {
+    Same,
+    Put(Bytes),
+    Gone,
+}
+
+impl Seen {
+    /// The row as the command has left it.
+    fn now(&self) -> Option<&Bytes> {
+        match &self.after {
+            After::Same => self.before.as_ref(),
+            After::Put(value) => Some(value),
+            After::Gone => None,
+        }
+    }
+
+    fn is_changed(&self) -> bool {
+        !matches!(self.after, After::Same)
+    }
 }
 
 pub(crate) struct Transaction<'v, V: MailboxView> {
@@ -82,11 +104,11 @@ impl<'v, V: MailboxView> Transaction<'v, V> {
         key: &Bytes,
     ) -> Result<Option<R>, Stop<V::Error>> {
         if let Some(seen) = self.rows.get(key) {
-            return decode_optional(key, seen.after.as_ref());
+            return decode_optional(key, seen.now());
         }
         let value = self.view.get(key).map_err(Stop::Fault)?;
         let record = decode_optional(key, value.as_ref())?;
-        self.rows.insert(key.clone(), Seen { before: value.clone(), after: value });
+        self.rows.insert(key.clone(), Seen { before: value, after: After::Same });
         Ok(record)
     }
 
@@ -118,13 +140,13 @@ impl<'v, V: MailboxView> Transaction<'v, V> {
         limit: usize,
     ) -> Result<Vec<(Bytes, R)>, Stop<V::Error>> {
         let range = (Bound::Included(from), Bound::Excluded(to));
-        let changed = self.rows.range::<Bytes, _>(range).any(|(_, seen)| seen.before != seen.after);
+        let changed = self.rows.range::<Bytes, _>(range).any(|(_, seen)| seen.is_changed());
         assert!(!changed, "a command scans rows before it changes them");
         let rows = self.view.scan(from, to, limit).map_err(Stop::Fault)?;
         let mut records = Vec::with_capacity(rows.len());
         for (key, value) in rows {
             records.push((key.clone(), decode(&key, &value).map_err(fault)?));
-            self.rows.insert(key, Seen { before: Some(value.clone()), after: Some(value) });
+            self.rows.insert(key, Seen { before: Some(value), after: After::Same });
         }
         Ok(records)
     }
@@ -132,35 +154,32 @@ impl<'v, V: MailboxView> Transaction<'v, V> {
     /// Writes a row that is not there: never read, or read and found missing.
     pub(crate) fn insert(&mut self, key: Bytes, record: &impl Message) {
         let value = Bytes::from(record.encode_to_vec());
-        let seen = self.rows.entry(key).or_insert(Seen { before: None, after: None });
-        assert!(seen.after.is_none(), "an inserted row is new");
-        seen.after = Some(value);
+        let seen = self.rows.entry(key).or_insert(Seen { before: None, after: After::Same });
+        assert!(seen.now().is_none(), "an inserted row is new");
+        seen.after = After::Put(value);
     }
 
     /// Writes a row that was read or made by this command.
     pub(crate) fn update(&mut self, key: &Bytes, record: &impl Message) {
         let value = Bytes::from(record.encode_to_vec());
         let seen = self.rows.get_mut(key).expect("an updated row was read before");
-        assert!(seen.after.is_some(), "an updated row exists");
-        seen.after = Some(value);
+        assert!(seen.now().is_some(), "an updated row exists");
+        seen.after = After::Put(value);
     }
 
     /// Removes a row that was read or made by this command.
     pub(crate) fn remove(&mut self, key: &Bytes) {
         let seen = self.rows.get_mut(key).expect("a removed row was read before");
-        assert!(seen.after.is_some(), "a removed row exists");
-        seen.after = None;
+        assert!(seen.now().is_some(), "a removed row exists");
+        seen.after = After::Gone;
     }
 
     /// Removes a row whose content follows from other rows, so that it need not be read.
     pub(crate) fn remove_known(&mut self, key: Bytes, old: &impl Message) {
         let value = Bytes::from(old.encode_to_vec());
-        let seen = self
-            .rows
-            .entry(key)
-            .or_insert(Seen { before: Some(value.clone()), after: Some(value) });
-        assert!(seen.after.is_some(), "a removed row exists");
-        seen.after = None;
+        let seen = self.rows.entry(key).or_insert(Seen { before: Some(value), after: After::Same });
+        assert!(seen.now().is_some(), "a removed row exists");
+        seen.after = After::Gone;
     }
 
     /// Writes a body: the value is the slice of the log entry, not a copy.
@@ -180,7 +199,7 @@ impl<'v, V: MailboxView> Transaction<'v, V> {
     /// Forgets all that the command wrote, because it is refused. Only the stamp stays.
     pub(crate) fn undo(&mut self) {
         self.rows.retain(|_, seen| {
-            seen.after.clone_from(&seen.before);
+            seen.after = After::Same;
             seen.before.is_some()
         });
         self.bodies.clear();
@@ -193,18 +212,17 @@ impl<'v, V: MailboxView> Transaction<'v, V> {
     pub(crate) fn finish(mut self) -> Vec<Write> {
         let mut writes = Vec::with_capacity(self.rows.len() + self.bodies.len() + 1);
         for (key, seen) in self.rows {
-            if seen.before == seen.after {
+            if !seen.is_changed() || seen.before.as_ref() == seen.now() {
                 continue;
             }
             if let Some(before) = &seen.before {
                 self.sum.subtract(self.hasher.row(&key, before));
             }
-            match seen.after {
-                Some(value) => {
-                    self.sum.add(self.hasher.row(&key, &value));
-                    writes.push(Write::Put { key, value });
-                }
-                None => writes.push(Write::Delete { key }),
+            if let After::Put(value) = seen.after {
+                self.sum.add(self.hasher.row(&key, &value));
+                writes.push(Write::Put { key, value });
+            } else {
+                writes.push(Write::Delete { key });
             }
         }
         writes.append(&mut self.bodies);
@@ -228,7 +246,7 @@ fn decode_optional<R: Message + Default, E: From<Fault>>(
     value.map(|value| decode(key, value)).transpose().map_err(fault)
 }
 
-/// Reads a stored record.
-pub(crate) fn decode<R: Message + Default>(key: &[u8], value: &Bytes) -> Result<R, Fault> {
-    R::decode(value.clone()).map_err(|error| Fault::damaged(key, error.to_string()))
+/// Reads a stored record. Its byte fields are short, so that copying them is cheaper than sharing.
+pub(crate) fn decode<R: Message + Default>(key: &[u8], value: &[u8]) -> Result<R, Fault> {
+    R::decode(value).map_err(|error| Fault::damaged(key, error.to_string()))
 }
