@@ -75,7 +75,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Local(local) => local::run(local, &cli.target, form).await,
         Command::Dag(dag) => dag::run(dag, &cli.target, patience, form).await,
-        Command::Db(db) => db::run(db, &admin()?, form).await,
+        Command::Db(db) => db::run(db, &admin()?, patience, form).await,
         Command::Status(args) => status::run(&args, &admin()?, patience, form).await,
         Command::Copies { database, node } => copies::run(database, node, &admin()?, form).await,
         Command::Mailbox(MailboxCommand::List { db }) => mailbox::list(db, &admin()?, form).await,

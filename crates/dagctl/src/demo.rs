@@ -42,6 +42,9 @@ pub struct DemoArgs {
     /// Leave the cluster running at the end
     #[arg(long, requires = "folder")]
     keep: bool,
+    /// Folder of the programs [default: that of dagctl itself]
+    #[arg(long)]
+    bins: Option<PathBuf>,
 }
 
 /// What is held in memory for the comparison at the end.
@@ -78,7 +81,7 @@ pub async fn run(args: DemoArgs, form: Form) -> Result<(), Failure> {
     let mut cluster = LocalCluster::up(UpOptions {
         shape: local::find_shape("two-site-witness")?,
         folder,
-        bins: local::own_folder()?,
+        bins: args.bins.clone().map_or_else(local::own_folder, Ok)?,
         lifetime,
         settings: Vec::new(),
         timeouts: None,
@@ -88,7 +91,10 @@ pub async fn run(args: DemoArgs, form: Form) -> Result<(), Failure> {
     let told = Story { args: &args, form, lifetime }.tell(&mut cluster, &mut times).await;
     if told.is_err() {
         for name in cluster.names() {
-            form.say(format!("--- {name}:\n{}", cluster.log_tail(&name).unwrap_or_default()));
+            let tail = cluster.log_tail(&name).unwrap_or_default();
+            let lines: Vec<&str> = tail.lines().rev().take(5).collect();
+            let lines: Vec<&str> = lines.into_iter().rev().collect();
+            form.say(format!("--- the last lines of node {name}:\n{}", lines.join("\n")));
         }
     }
     if !args.keep {
@@ -136,6 +142,7 @@ impl Story<'_> {
             db::create_one(name, &[], admin).await?;
         }
         times.databases_created_seconds = begin.elapsed().as_secs_f64();
+        db::await_mounted(&DATABASES, admin, PATIENCE).await?;
         status::wait_healthy(admin, PATIENCE).await?;
         self.form.say(format!(
             "DAG created in {:.1} s, databases {} in {:.1} s.",

@@ -1,6 +1,6 @@
 //! `dagctl db`: mailbox databases.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dag_api::admin::v1::{
     CreateDatabaseRequest, Database, DigestState, ListDatabasesRequest, VerifyDatabaseRequest,
@@ -93,9 +93,9 @@ pub struct Verdict {
 const CREATE: Duration = Duration::from_secs(10);
 
 /// Carries a command out.
-pub async fn run(db: Db, admin: &Admin, form: Form) -> Result<(), Failure> {
+pub async fn run(db: Db, admin: &Admin, patience: Duration, form: Form) -> Result<(), Failure> {
     match db {
-        Db::Create { names, copies } => create(&names, &copies, admin, form).await,
+        Db::Create { names, copies } => create(&names, &copies, admin, patience, form).await,
         Db::List => list(admin, form).await,
         Db::Verify { name, wait } => verify(name, wait, admin, form).await,
     }
@@ -105,19 +105,43 @@ async fn create(
     names: &[String],
     copies: &[String],
     admin: &Admin,
+    patience: Duration,
     form: Form,
 ) -> Result<(), Failure> {
     let known = Names::of(&admin.get_status().await?);
     let copies: Vec<u64> =
         copies.iter().map(|node| known.number(node)).collect::<Result<_, _>>()?;
-    let mut lines = Vec::new();
     for name in names {
-        let database = create_one(name, &copies, admin).await?;
-        lines.push(line(&database, &known));
+        create_one(name, &copies, admin).await?;
     }
+    let lines = await_mounted(names, admin, patience).await?;
     form.print(&lines, |lines| show(lines))?;
     form.say("\nNext: dagctl mailbox create somebody@example.org");
     Ok(())
+}
+
+/// Waits until databases that were just made are mounted: then mail can go in.
+pub async fn await_mounted(
+    names: &[impl AsRef<str>],
+    admin: &Admin,
+    patience: Duration,
+) -> Result<Vec<DatabaseLine>, Failure> {
+    let end = Instant::now() + patience;
+    loop {
+        let status = admin.get_status().await?;
+        let known = Names::of(&status);
+        let is_wanted = |db: &&Database| names.iter().any(|name| name.as_ref() == db.name);
+        let found = status.databases.iter().filter(is_wanted);
+        let lines: Vec<_> = found.map(|database| line(database, &known)).collect();
+        if lines.len() == names.len() && lines.iter().all(|line| line.active.is_some()) {
+            return Ok(lines);
+        }
+        if Instant::now() >= end {
+            let what = "The databases are made, and not all of them are mounted yet.";
+            return Err(Failure::new(Exit::Unknown, what).next("dagctl status --watch"));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Makes one database; the default placement when no nodes are named.
