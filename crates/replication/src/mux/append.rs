@@ -29,7 +29,7 @@ const OUTBOX: usize = 32;
 /// Requests are put together into one frame up to this size, so that many groups with little each
 /// cost one message.
 const FRAME_BYTES: usize = 256 << 10;
-/// How long new sessions fail at once after a connection could not be made.
+/// How long new sessions wait, and then fail, after a connection could not be made.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A session without any ack for so long, with requests unanswered, is given up and begun anew.
 const STALL: Duration = Duration::from_secs(30);
@@ -89,10 +89,14 @@ impl AppendClient {
         if let Some(connection) = current.connection.as_ref().filter(|c| c.is_open()) {
             return Ok(connection.clone());
         }
-        if let Some((at, error)) = &current.failed
+        if let Some((at, error)) = current.failed.clone()
             && at.elapsed() < PAUSE
         {
-            return Err(error.clone());
+            // openraft waits only while it is asked for requests, which a session that was never
+            // opened does not do: an answer at once would make it ask again at once.
+            drop(current);
+            tokio::time::sleep_until(at + PAUSE).await;
+            return Err(error);
         }
         match self.dialer.open(self.to, StreamKind::Append).await {
             Ok(opened) => {
