@@ -206,6 +206,14 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Connection<R> {
                 });
                 return Ok(beats.boxed());
             }
+            // openraft waits out its backoff inside the stream of requests. A session that were
+            // opened before the first request is there would fail without ever waiting, and a node
+            // that is down would be dialled in a tight loop.
+            let mut input = input;
+            let Some(first) = input.next().await else {
+                return Ok(futures::stream::empty().boxed());
+            };
+            let input = futures::stream::once(std::future::ready(first)).chain(input);
             let (link, header) = (&self.link, self.link.header(self.replica));
             let deadline = Instant::now() + link.timeouts.call();
             let peer = self.peer();
