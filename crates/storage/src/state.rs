@@ -35,6 +35,7 @@ mod tree;
 
 pub use applied::{APPLIED_KEY, Position, applied, applied_write};
 pub use family::Family;
+pub use rocks::Tidied;
 
 /// A key and its value, as a scan gives them.
 pub type Row = (Bytes, Bytes);
@@ -125,6 +126,12 @@ pub trait StateStore: StateRead + 'static {
     /// Flushes, then makes a second copy of the files in `folder` (hard links where possible).
     /// The folder must not exist yet. The copy holds at least what was written before this call.
     fn checkpoint(&self, folder: &Path) -> Result<(), StateError>;
+    /// Gets back the space of deleted bodies where that pays, and says what it did. It may block
+    /// for minutes while the rest of the state goes on as usual, so it runs on a thread that has
+    /// nothing else to do, now and then, for one copy of a volume at a time.
+    fn tidy_if_due(&self) -> Result<Option<Tidied>, StateError> {
+        Ok(None)
+    }
 }
 
 /// Makes and opens the states of a node's copies: RocksDB, or maps on a simulated disk.

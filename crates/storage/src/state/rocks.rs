@@ -178,6 +178,13 @@ impl StateStore for RocksState {
             .map_err(|error| fault("copy", error))?;
         sync_parent(folder).map_err(|error| StateError::io("copy", &error))
     }
+
+    fn tidy_if_due(&self) -> Result<Option<Tidied>, StateError> {
+        let Some(reason) = self.tidy_due()? else { return Ok(None) };
+        let tidied = self.tidy()?;
+        tracing::info!(?reason, ?tidied, "the space of deleted bodies was taken back");
+        Ok(Some(tidied))
+    }
 }
 
 impl StateEngine for SharedResources {

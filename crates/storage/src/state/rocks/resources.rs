@@ -189,7 +189,9 @@ fn logger(folder: &Path) -> InfoLogger {
         LogLevel::Error | LogLevel::Fatal => {
             tracing::error!(state = %folder.display(), "{message}");
         }
-        _ => tracing::warn!(state = %folder.display(), "{message}"),
+        LogLevel::Warn => tracing::warn!(state = %folder.display(), "{message}"),
+        // The settings of every state, which the engine writes whatever level is asked for.
+        LogLevel::Header | LogLevel::Info | LogLevel::Debug => {}
     })
 }
 
