@@ -15,7 +15,7 @@ use dag_types::{LogId, Write};
 use storage::copy_directory::{CopyDirectory, OpenFault};
 use storage::flusher::{FlushFault, Flushable, LogSynced};
 use storage::log::{CopyLog, LogFault};
-use storage::state::{self, Position, Row, StateEngine, StateError, StateRead, StateStore};
+use storage::state::{self, Position, Row, StateEngine, StateError, StateRead, StateStore, Tidied};
 use storage::volume::Volume;
 
 /// A state that arrives is written here, beside the one that is used.
@@ -241,6 +241,9 @@ impl StateStore for Used {
     }
     fn checkpoint(&self, folder: &Path) -> Result<(), StateError> {
         self.store.checkpoint(folder)
+    }
+    fn tidy_if_due(&self) -> Result<Option<Tidied>, StateError> {
+        self.store.tidy_if_due()
     }
 }
 

@@ -429,7 +429,9 @@ impl<R: AsyncRuntime> Group<R> {
     }
 
     /// The state as it is now, unchanged by what is applied later. Linearizable after
-    /// [`Group::read_barrier`], else as old as this copy is behind.
+    /// [`Group::read_barrier`], else as old as this copy is behind. A view that is taken while a
+    /// snapshot replaces the state gives errors; it never happens on a copy that serves. Views are
+    /// held briefly, because a snapshot waits for them.
     pub fn view(&self) -> Arc<dyn StateRead> {
         self.inner.copy.view()
     }
@@ -468,10 +470,15 @@ impl<R: AsyncRuntime> Group<R> {
 
     /// Under what this copy serves now, by what it knows. Never a proof alone.
     pub fn serving(&self) -> Result<Serving, NotActive> {
-        let serving = self.leading().and_then(|term| self.mounted_in(term));
+        let serving = self.serves();
         serving
             .filter(|_| self.inner.accepts.load(Ordering::SeqCst))
             .ok_or_else(|| self.not_active())
+    }
+
+    /// The same while leadership is being handed over: what is under way is still answered.
+    fn serves(&self) -> Option<Serving> {
+        self.leading().and_then(|term| self.mounted_in(term))
     }
 
     fn mounted_in(&self, term: u64) -> Option<Serving> {
@@ -519,7 +526,7 @@ impl<R: AsyncRuntime> Group<R> {
                 unreachable!("a command is answered as a command")
             }
         };
-        if self.serving() != Ok(serving) {
+        if self.serves() != Some(serving) {
             let why = "this copy stopped serving while the command was under way";
             return Err(ProposeError::OutcomeUnknown { why });
         }

@@ -21,7 +21,7 @@
 //! | [`timeouts`](Timeouts), [`options`](Options) | settings |
 //!
 //! # openraft's traps, and where each is closed
-//! | trap | where it is handled | test in `tests/it` |
+//! | trap | where it is handled | test (in `tests/it`, or of the unit) |
 //! | --- | --- | --- |
 //! | lease reads are stale after a follower's quick restart | `group/reads.rs`: ReadIndex only; `vote_quarantine` | `quarantine::*` |
 //! | `as_leader`, `state` are not proof | `Group::serving` is checked with each commit and read round | `cut::*` |
@@ -32,12 +32,12 @@
 //! | a restarted leader leads again without a vote | `enable_leader_restore: false` | `restart::*` |
 //! | heartbeats wait behind mail | `new_heartbeat_client`: the control stream | `stall::*` |
 //! | a hung follower freezes the core | deadlines on every call, keep-alive, sessions with credit | `stall::*` |
-//! | partial partition | `quorum_loss_probe_interval` | `timeouts` (unit) |
+//! | partial partition | `quorum_loss_probe_interval` | `timeouts::*` |
 //! | no limit of bytes | `limited_get_log_entries`, credit, budgets, small channels | `entries::*` |
 //! | snapshot at every 5,000 entries, 200 ms to send it | `SnapshotPolicy::Never`, own transport without that timeout | `snapshot::*` |
 //! | purge beyond what a crash keeps | `upkeep.rs`: only up to the flushed position | `snapshot::*` |
 //! | a forgotten responder hangs its writer | every entry of a batch is answered together | `storage_suite::*` |
-//! | a held metrics reference blocks the core | clones only | - |
+//! | a held metrics reference blocks the core | clones only, or within one expression | `life::*` |
 //! | a storage error ends the instance | `Event::Failed`, `GroupStatus::failed`, frames refused | `faults::*` |
 //! | an instance that was replaced still applies | the fence in `state_machine.rs` | `gate::*` |
 
@@ -60,6 +60,8 @@ mod registry;
 mod rows;
 mod snapshot;
 mod state_machine;
+#[cfg(test)]
+mod storage_suite;
 mod timeouts;
 mod types;
 mod wire;

@@ -223,7 +223,10 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStore<R> {
     }
 
     async fn truncate_after(&mut self, last: Option<RaftLogId>) -> Result<(), io::Error> {
-        let index = last.map(|last| last.index);
+        let (index, end) = (last.map(|last| last.index), self.log.bounds().last);
+        if index.is_some() && index >= end.map(|end| end.index) {
+            return Ok(());
+        }
         self.done(|log, done| log.truncate_after(index, done)).await
     }
 

@@ -81,7 +81,7 @@ impl<R: AsyncRuntime> Group<R> {
     }
 
     fn still(&self, serving: Serving) -> Result<(), ReadError> {
-        if self.serving()? == serving { Ok(()) } else { Err(self.not_active().into()) }
+        if self.serves() == Some(serving) { Ok(()) } else { Err(self.not_active().into()) }
     }
 
     async fn round(&self) -> Result<LogId, ReadError> {

@@ -1,16 +1,19 @@
 //! What a group does by itself: tell of its role, mount when it leads, let the log be purged.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dag_format::envelope::{Body, Envelope};
 use openraft::AsyncRuntime;
+use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
 use tokio::time::Instant;
 
-use super::{Group, Serving};
+use super::{Group, Instance, Serving};
 use crate::event::{Event, Role};
-use crate::types::{Reply, log_id};
+use crate::types::{Reply, Types, log_id};
 
 /// How long a mount that was not possible is not tried again.
 const MOUNT_PAUSE: Duration = Duration::from_millis(10);
@@ -25,7 +28,9 @@ pub(super) async fn run<R: AsyncRuntime>(group: Group<R>) {
     let stop = group.inner.stop.clone();
     let mut told = Told { role: (Role::Stopped, 0), serving: None };
     let mut purge_at = Instant::now();
+    let mut watched = Watched(None);
     loop {
+        watched.follow(&group);
         group.look(&mut told).await;
         if Instant::now() >= purge_at {
             group.let_purge().await;
@@ -33,7 +38,7 @@ pub(super) async fn run<R: AsyncRuntime>(group: Group<R>) {
         }
         tokio::select! {
             () = stop.cancelled() => break,
-            () = group.something_changed() => {}
+            () = watched.changed(&group) => {}
             () = group.inner.wake.notified() => {}
             () = tokio::time::sleep_until(purge_at) => {}
         }
@@ -43,18 +48,45 @@ pub(super) async fn run<R: AsyncRuntime>(group: Group<R>) {
     }
 }
 
-impl<R: AsyncRuntime> Group<R> {
-    /// Resolves when openraft publishes something about role, term or its own end.
-    async fn something_changed(&self) {
-        let Some(instance) = self.instance() else { return std::future::pending().await };
-        let mut server = instance.raft.server_metrics();
-        if server.changed().await.is_err() {
-            // The instance ended by itself: a fault. It is noted once.
-            self.note_fatal();
-            std::future::pending().await
+/// What openraft publishes of the instance that runs now.
+///
+/// The receiver is kept from one look to the next: it remembers what it has seen, and a fresh one
+/// would find something new at once and for ever.
+struct Watched<R: AsyncRuntime>(Option<(Arc<Instance<R>>, ServerMetrics<R>)>);
+
+type ServerMetrics<R> = WatchReceiverOf<Types<R>, RaftServerMetrics<Types<R>>>;
+
+impl<R: AsyncRuntime> Watched<R> {
+    /// Turns to the instance that runs now.
+    fn follow(&mut self, group: &Group<R>) {
+        let runs = group.instance();
+        let same = match (&self.0, &runs) {
+            (Some((watched, _)), Some(runs)) => Arc::ptr_eq(watched, runs),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            self.0 = runs.map(|instance| {
+                let metrics = instance.raft.server_metrics();
+                (instance, metrics)
+            });
         }
     }
 
+    /// Resolves when role, term or members changed. Cancel-safe.
+    async fn changed(&mut self, group: &Group<R>) {
+        if let Some((_, metrics)) = &mut self.0
+            && metrics.changed().await.is_ok()
+        {
+            return;
+        }
+        // There is no instance, or it ended by itself: a fault, which is noted once.
+        group.note_fatal();
+        std::future::pending().await
+    }
+}
+
+impl<R: AsyncRuntime> Group<R> {
     fn note_fatal(&self) {
         let Some(instance) = self.instance() else { return };
         let state = instance.raft.metrics().borrow_watched().running_state.clone();
@@ -88,7 +120,7 @@ impl<R: AsyncRuntime> Group<R> {
     }
 
     fn tell_serving(&self, told: &mut Told) {
-        let now = self.leading().and_then(|term| self.mounted_in(term));
+        let now = self.serves();
         if told.serving == now {
             return;
         }
