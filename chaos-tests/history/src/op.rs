@@ -129,8 +129,9 @@ pub enum Answer {
     Stored {
         /// What became of it.
         result: StoreResult,
-        /// The message's MODSEQ afterwards.
-        modseq: u64,
+        /// The message's MODSEQ afterwards, where the server tells it; always where it changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        modseq: Option<u64>,
         /// The message's flags afterwards, where the server tells them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         flags: Option<Flags>,

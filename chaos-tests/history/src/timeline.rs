@@ -180,7 +180,10 @@ fn answer_text(answer: &Answer) -> String {
             let uids: Vec<String> = at.iter().map(|at| format!("UID {}", at.uid)).collect();
             uids.join(", ")
         }
-        Answer::Stored { result, modseq, .. } => format!("{result:?}, MODSEQ {modseq}"),
+        Answer::Stored { result, modseq: Some(modseq), .. } => {
+            format!("{result:?}, MODSEQ {modseq}")
+        }
+        Answer::Stored { result, .. } => format!("{result:?}"),
         Answer::Expunged { uids, .. } => format!("gone: {uids:?}"),
         Answer::Seen(seen) => {
             let uids: Vec<u64> = seen.messages.iter().map(|message| message.uid).collect();

@@ -72,11 +72,11 @@ impl Folder {
     fn store(&mut self, uid: u64, change: Change, flags: &Flags, since: Option<u64>) -> Answer {
         let next = self.modseq + 1;
         let Some(message) = self.messages.iter_mut().find(|message| message.uid == uid) else {
-            return Answer::Stored { result: StoreResult::Missing, modseq: 0, flags: None };
+            return Answer::Stored { result: StoreResult::Missing, modseq: None, flags: None };
         };
         let told = |message: &SeenMessage, result| Answer::Stored {
             result,
-            modseq: message.modseq,
+            modseq: Some(message.modseq),
             flags: Some(message.flags.clone()),
         };
         if since.is_some_and(|since| message.modseq > since) {

@@ -22,7 +22,7 @@ pub(super) fn check(looking: &mut Looking<'_>, history: &History) -> Step {
 fn change_of(operation: &Operation, place: &Place) -> Option<u64> {
     match (operation.answer()?, &operation.op) {
         (Answer::Appended { .. }, _) => appended_at(operation, place).map(|at| at.modseq),
-        (Answer::Stored { result: StoreResult::Changed, modseq, .. }, _) => Some(*modseq),
+        (Answer::Stored { result: StoreResult::Changed, modseq, .. }, _) => *modseq,
         (Answer::Expunged { uids, modseq }, _) if !uids.is_empty() => Some(*modseq),
         _ => None,
     }
@@ -120,7 +120,7 @@ fn other_flags_other_modseq(
         operations.iter().filter_map(|operation| match (&operation.op, operation.answer()) {
             (
                 Op::Store { uid, .. },
-                Some(Answer::Stored { result, modseq, flags: Some(flags) }),
+                Some(Answer::Stored { result, modseq: Some(modseq), flags: Some(flags) }),
             ) if *result == StoreResult::Changed => Some((operation.id, *uid, *modseq, flags)),
             _ => None,
         });

@@ -133,7 +133,7 @@ enum Call {
 #[derive(Debug, Clone)]
 struct Told {
     result: StoreResult,
-    modseq: u64,
+    modseq: Option<u64>,
     flags: Option<Flags>,
 }
 
@@ -235,14 +235,17 @@ fn store(
         return Some(Some(if changed { (after, None) } else { (have.clone(), last) }));
     };
     let fits = |flags: &Flags| told.flags.as_ref().is_none_or(|told| told == flags);
-    let settled = |last: Option<u64>| last.is_none_or(|last| last == told.modseq);
+    let settled = match (last, told.modseq) {
+        (Some(last), Some(told)) => last == told,
+        _ => true,
+    };
     match told.result {
         StoreResult::Changed => (may_apply && after != *have && fits(&after))
-            .then(|| Some((after.clone(), Some(told.modseq)))),
-        StoreResult::Same => (may_apply && after == *have && fits(have) && settled(last))
-            .then(|| Some((have.clone(), Some(told.modseq)))),
-        StoreResult::Modified => (may_refuse && fits(have) && settled(last))
-            .then(|| Some((have.clone(), Some(told.modseq)))),
+            .then(|| Some((after.clone(), told.modseq))),
+        StoreResult::Same => (may_apply && after == *have && fits(have) && settled)
+            .then(|| Some((have.clone(), told.modseq.or(last)))),
+        StoreResult::Modified => (may_refuse && fits(have) && settled)
+            .then(|| Some((have.clone(), told.modseq.or(last)))),
         StoreResult::Missing => None,
     }
 }

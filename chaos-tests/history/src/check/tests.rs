@@ -59,7 +59,7 @@ impl Story {
 
     fn store(&mut self, uid: u64, name: &str, modseq: u64) -> &mut Operation {
         let result = StoreResult::Changed;
-        let answer = Answer::Stored { result, modseq, flags: None };
+        let answer = Answer::Stored { result, modseq: Some(modseq), flags: None };
         let (change, flags) = (Change::Add, flags(&[name]));
         self.add(
             Op::Store { place: place(), uid, change, flags, unchanged_since: None },
