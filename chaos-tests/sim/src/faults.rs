@@ -1,0 +1,381 @@
+//! Carries out faults, and takes them back when their time is over.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dag_types::{DatabaseId, Generation, ReplicaId};
+use history::event::Fault as Happened;
+use replication::Member;
+use storage::disk::{AlignedBuffer, BLOCK, Disk, OpenMode, SimDisk};
+
+use crate::nemesis::{DiskCall, Fault, Planned};
+use crate::network::sides;
+use crate::node::Assigned;
+use crate::shape::{CLIENTS, NODES, WITNESS, site};
+use crate::world::World;
+
+/// Faults that are under way.
+#[derive(Default)]
+pub struct UnderWay {
+    undone: Vec<(u64, Undo)>,
+    /// Nodes that lose power at a call of their disk, and for how long.
+    cuts: Vec<(u64, u64)>,
+    /// Faults that really happened.
+    pub happened: Vec<Happened>,
+}
+
+enum Undo {
+    Start(u64),
+    Resume(u64),
+    Mend(Vec<(u64, u64)>),
+    Delay(u64),
+    Loss,
+    DiskSpeed(u64),
+    Capacity(u64),
+    Clock(u64),
+    Stray(DatabaseId, Assigned),
+}
+
+impl UnderWay {
+    /// Does what is due in this tick: ends what is over, begins what is planned.
+    pub fn step(&mut self, world: &mut World, due: &[Planned]) {
+        let now = world.now_ms;
+        self.notice_power_cuts(world);
+        let (over, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.undone).into_iter().partition(|(at, _)| *at <= now);
+        self.undone = rest;
+        for (_, undo) in over {
+            undo.carry_out(world);
+        }
+        for planned in due {
+            self.begin(world, planned);
+        }
+    }
+
+    /// Ends everything at once.
+    pub fn end(&mut self, world: &mut World) {
+        let now = world.now_ns();
+        for (_, undo) in std::mem::take(&mut self.undone) {
+            undo.carry_out(world);
+        }
+        self.cuts.clear();
+        world.network.heal();
+        for id in 1..=NODES {
+            let node = world.nodes.get_mut(&id).expect("a node of the shape");
+            node.resume();
+            node.clock_permille = 1000;
+            node.disk.slow_down(Duration::ZERO);
+            if node.disk.is_off() {
+                world.stop(id, true);
+            }
+            world.start(id);
+        }
+        for fault in &mut self.happened {
+            fault.to = Some(fault.to.map_or(now, |to| to.min(now)));
+        }
+    }
+
+    fn notice_power_cuts(&mut self, world: &mut World) {
+        let off = |world: &World, id: u64| {
+            let node = &world.nodes[&id];
+            node.life.is_some() && node.disk.is_off()
+        };
+        for id in 1..=NODES {
+            if off(world, id) {
+                world.stop(id, true);
+                let planned = self.cuts.iter().position(|(node, _)| *node == id);
+                let for_ms = planned.map_or(50, |at| self.cuts.remove(at).1);
+                self.note(world, "power_cut", vec![id], for_ms);
+                self.undo(world, for_ms, Undo::Start(id));
+            }
+        }
+    }
+
+    fn undo(&mut self, world: &World, for_ms: u64, undo: Undo) {
+        self.undone.push((world.now_ms + for_ms, undo));
+    }
+
+    fn note(&mut self, world: &World, kind: &str, nodes: Vec<u64>, for_ms: u64) {
+        world.trace.tell(format!("fault {kind} {nodes:?}"));
+        self.happened.push(Happened {
+            kind: kind.to_owned(),
+            nodes,
+            from: world.now_ns(),
+            to: Some(world.now_ns() + for_ms * 1_000_000),
+            detail: String::new(),
+        });
+    }
+
+    fn begin(&mut self, world: &mut World, planned: &Planned) {
+        if let Some(nodes) = self.carry_out(world, planned) {
+            if let Some(node) = planned.fault.harms() {
+                world.harmed.insert(node);
+            }
+            self.note(world, planned.fault.kind(), nodes, planned.for_ms);
+        }
+    }
+
+    /// The nodes that feel it; `None` where it could not happen now.
+    fn carry_out(&mut self, world: &mut World, planned: &Planned) -> Option<Vec<u64>> {
+        let for_ms = planned.for_ms;
+        match planned.fault {
+            Fault::Crash { node } => self.down(world, &[node], for_ms, true),
+            Fault::Kill { node } => self.down(world, &[node], for_ms, false),
+            Fault::CrashAll => self.down(world, &[1, 2, 3, 4, 5], for_ms, true),
+            Fault::CrashSite { site: at } => {
+                let nodes: Vec<u64> = (1..=NODES).filter(|node| site(*node) == at).collect();
+                self.down(world, &nodes, for_ms, true)
+            }
+            Fault::CrashLeader { database } => {
+                let leader = world.serving(DatabaseId(database))?;
+                self.down(world, &[leader], for_ms, true)
+            }
+            Fault::PowerCut { node, disk_calls } => {
+                if runs(world, node) {
+                    world.nodes[&node].disk.cut_after(disk_calls);
+                    self.cuts.push((node, for_ms));
+                }
+                // It is noted when the power really goes.
+                None
+            }
+            Fault::Pause { node } => self.pause(world, node, for_ms),
+            Fault::PauseLeader { database } => {
+                let leader = world.serving(DatabaseId(database))?;
+                self.pause(world, leader, for_ms)
+            }
+            Fault::OneWayCut { from, to } => {
+                self.cut(world, vec![(from, to)], for_ms);
+                Some(vec![from, to])
+            }
+            Fault::Isolate { node, clients } => {
+                let mut pairs = sides(&BTreeSet::from([node]), 1..=NODES);
+                if clients {
+                    pairs.extend([(node, CLIENTS), (CLIENTS, node)]);
+                }
+                self.cut(world, pairs, for_ms);
+                Some(vec![node])
+            }
+            Fault::IsolateLeader { database } => {
+                let leader = world.serving(DatabaseId(database))?;
+                self.cut(world, sides(&BTreeSet::from([leader]), 1..=NODES), for_ms);
+                Some(vec![leader])
+            }
+            Fault::SiteCut { site: at, with_witness } => {
+                let inside = |node: &u64| site(*node) == at || (*node == WITNESS && with_witness);
+                let nodes: BTreeSet<u64> = (1..=NODES).filter(inside).collect();
+                self.cut(world, sides(&nodes, 1..=NODES), for_ms);
+                Some(nodes.into_iter().collect())
+            }
+            Fault::Reset { node } => {
+                world.network.reset(node);
+                Some(vec![node])
+            }
+            Fault::Far { extra_ms } => {
+                world.network.add_delay(extra_ms);
+                self.undo(world, for_ms, Undo::Delay(extra_ms));
+                Some((1..=NODES).collect())
+            }
+            Fault::Loss { permille } => {
+                world.network.set_loss(Some(permille));
+                self.undo(world, for_ms, Undo::Loss);
+                Some((1..=NODES).collect())
+            }
+            Fault::ClockRate { node, permille } => {
+                world.nodes.get_mut(&node)?.clock_permille = permille;
+                self.undo(world, for_ms, Undo::Clock(node));
+                Some(vec![node])
+            }
+            Fault::StrayGeneration { database } => self.stray(world, DatabaseId(database), for_ms),
+            ref disk => self.harm(world, disk, for_ms),
+        }
+    }
+
+    fn down(
+        &mut self,
+        world: &mut World,
+        nodes: &[u64],
+        for_ms: u64,
+        power_loss: bool,
+    ) -> Option<Vec<u64>> {
+        let running: Vec<u64> = nodes.iter().copied().filter(|node| runs(world, *node)).collect();
+        for node in &running {
+            world.stop(*node, power_loss);
+            self.undo(world, for_ms, Undo::Start(*node));
+        }
+        (!running.is_empty()).then_some(running)
+    }
+
+    fn pause(&mut self, world: &mut World, node: u64, for_ms: u64) -> Option<Vec<u64>> {
+        let paused = world.nodes.get_mut(&node)?;
+        if paused.life.is_none() || paused.paused_ms.is_some() {
+            return None;
+        }
+        paused.paused_ms = Some(0);
+        self.undo(world, for_ms, Undo::Resume(node));
+        Some(vec![node])
+    }
+
+    fn cut(&mut self, world: &World, pairs: Vec<(u64, u64)>, for_ms: u64) {
+        pairs.iter().for_each(|(from, to)| world.network.cut(*from, *to));
+        self.undo(world, for_ms, Undo::Mend(pairs));
+    }
+
+    /// Faults of a disk.
+    fn harm(&mut self, world: &mut World, fault: &Fault, for_ms: u64) -> Option<Vec<u64>> {
+        match *fault {
+            Fault::DiskSlow { node, extra_ms } => {
+                world.nodes[&node].disk.slow_down(Duration::from_millis(extra_ms));
+                self.undo(world, for_ms, Undo::DiskSpeed(node));
+                Some(vec![node])
+            }
+            Fault::DiskFull { node } => {
+                let disk = world.nodes[&node].disk.sim();
+                disk.set_capacity(disk.used_bytes());
+                self.undo(world, for_ms, Undo::Capacity(node));
+                Some(vec![node])
+            }
+            Fault::DiskError { node, call, after } => {
+                let disk = world.nodes[&node].disk.sim();
+                let kind = io::ErrorKind::Other;
+                // Only the copies' files: a node without its root is another story.
+                match call {
+                    DiskCall::Read => disk.fail_read("/db-", after, kind),
+                    DiskCall::Write => disk.fail_write("/db-", after, kind),
+                    DiskCall::Sync => disk.fail_sync("/db-", after, kind),
+                }
+                Some(vec![node])
+            }
+            Fault::BitRot { node, draw } => {
+                let down = self.down(world, &[node], for_ms, true)?;
+                rot(world.nodes[&node].disk.sim(), draw).then_some(down)
+            }
+            Fault::LostTail { node, draw } => {
+                let down = self.down(world, &[node], for_ms, true)?;
+                lose_tail(world.nodes[&node].disk.sim(), draw).then_some(down)
+            }
+            Fault::Misplaced { node, draw } => {
+                let disk = world.nodes[&node].disk.sim();
+                let logs = newest_segments(disk);
+                let path = logs.get(draw as usize % logs.len().max(1))?;
+                disk.misdirect_write(path, (draw >> 8) % 8 * 4096);
+                Some(vec![node])
+            }
+            _ => unreachable!("every other fault was carried out before"),
+        }
+    }
+
+    /// A copy of generation 2 on the witness, which takes the others for its voters.
+    fn stray(&mut self, world: &mut World, database: DatabaseId, for_ms: u64) -> Option<Vec<u64>> {
+        if !runs(world, WITNESS) || world.nodes[&WITNESS].group(database).is_some() {
+            return None;
+        }
+        let replica = ReplicaId(world.next_replica);
+        world.next_replica += 1;
+        let assigned = Assigned { replica, generation: Generation(2), born: false };
+        let mut members = world.placements[&database].as_members(true);
+        members.pop_first();
+        members.insert(replica, Member { node: dag_types::NodeId(WITNESS) });
+        let shared = world.nodes[&WITNESS].life.as_ref()?.shared.clone();
+        let node = world.nodes.get_mut(&WITNESS)?;
+        node.spawn(async move {
+            shared.open(database, assigned).await;
+            if let Some(group) = shared.group(database) {
+                let _ = group.initialize(&members).await;
+            }
+        });
+        self.undo(world, for_ms, Undo::Stray(database, assigned));
+        Some(vec![WITNESS])
+    }
+}
+
+fn runs(world: &World, node: u64) -> bool {
+    world.nodes[&node].life.is_some()
+}
+
+impl Undo {
+    fn carry_out(self, world: &mut World) {
+        match self {
+            Self::Start(node) => world.start(node),
+            Self::Resume(node) => world.nodes.get_mut(&node).expect("a node").resume(),
+            Self::Mend(pairs) => {
+                pairs.iter().for_each(|(from, to)| world.network.mend(*from, *to));
+            }
+            Self::Delay(extra_ms) => world.network.remove_delay(extra_ms),
+            Self::Loss => world.network.set_loss(None),
+            Self::DiskSpeed(node) => world.nodes[&node].disk.slow_down(Duration::ZERO),
+            Self::Capacity(node) => world.nodes[&node].disk.sim().set_capacity(64 << 30),
+            Self::Clock(node) => {
+                world.nodes.get_mut(&node).expect("a node").clock_permille = 1000;
+            }
+            Self::Stray(database, assigned) => {
+                let node = world.nodes.get_mut(&WITNESS).expect("a node");
+                if let Some(life) = &node.life {
+                    let shared = life.shared.clone();
+                    node.spawn(async move { shared.discard(database, assigned).await });
+                }
+            }
+        }
+    }
+}
+
+/// Flips a bit of some file of some copy; false where there is none.
+fn rot(disk: &SimDisk, draw: u64) -> bool {
+    let of_copies = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        path.contains("/db-") && !path.ends_with("LOCK") && !path.contains("/trash/")
+    };
+    let files: Vec<PathBuf> = disk.files().into_iter().filter(of_copies).collect();
+    let Some(path) = files.get(draw as usize % files.len().max(1)) else { return false };
+    let bytes = disk.open(path, OpenMode::Read).and_then(|file| file.len()).unwrap_or(0);
+    // Most of a segment is room that was never written.
+    let used = if is_segment(path) { (bytes / 8).max(4096).min(bytes) } else { bytes };
+    used > 0 && disk.flip_bit(path, (draw >> 8) % used, (draw % 8) as u8).is_ok()
+}
+
+fn is_segment(path: &PathBuf) -> bool {
+    path.extension().is_some_and(|extension| extension == "seg")
+}
+
+/// The newest segment of each log.
+fn newest_segments(disk: &SimDisk) -> Vec<PathBuf> {
+    let mut newest: Vec<PathBuf> = Vec::new();
+    for path in disk.files() {
+        let path_text = path.to_string_lossy();
+        if !is_segment(&path) || !path_text.contains("/db-") || path_text.contains("/trash/") {
+            continue;
+        }
+        match newest.last_mut() {
+            Some(last) if last.parent() == path.parent() => *last = path,
+            _ => newest.push(path),
+        }
+    }
+    newest
+}
+
+/// Empties the last written block of a log but one: the last one vouches for it.
+fn lose_tail(disk: &SimDisk, draw: u64) -> bool {
+    let logs = newest_segments(disk);
+    let Some(path) = logs.get(draw as usize % logs.len().max(1)) else { return false };
+    let emptied = || -> io::Result<bool> {
+        let file = disk.open(path, OpenMode::Direct)?;
+        let mut buffer = AlignedBuffer::new(BLOCK);
+        let mut written = Vec::new();
+        for at in (0..file.len()?).step_by(BLOCK) {
+            let block = buffer.blocks_mut(BLOCK);
+            file.read_at(block, at)?;
+            if block.iter().any(|byte| *byte != 0) {
+                written.push(at);
+            }
+        }
+        // The first block is the segment's own header.
+        let [_, .., lost, _] = written[..] else { return Ok(false) };
+        let block = buffer.blocks_mut(BLOCK);
+        block.fill(0);
+        file.write_at(block, lost)?;
+        file.sync()?;
+        Ok(true)
+    };
+    emptied().unwrap_or(false)
+}

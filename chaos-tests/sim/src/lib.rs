@@ -1,0 +1,37 @@
+//! A deterministic simulation of whole nodes: real mailboxes, real groups over openraft, the real
+//! log, on simulated disks, links and clocks, with faults drawn from one seed.
+//!
+//! ```text
+//!  seed ──► schedule (data) ──► world: 5 nodes, clients, virtual time ──► history ──► verdicts
+//!              ▲                   │
+//!              └── minimise ◄──────┘ findings
+//! ```
+//! | file | what it does |
+//! | --- | --- |
+//! | [`schedule`], [`nemesis`] | what a run is made from, and the catalogue of faults |
+//! | [`world`], [`node`], [`network`], [`power`] | time, nodes, links and disks |
+//! | [`server`], [`work`] | the front-end service's stand-in, and the clients |
+//! | [`faults`], [`heal`], [`run`] | faults, healing, the phases of a run and its verdict |
+//! | [`minimise`] | a failing schedule made small |
+//!
+//! Why it has an executor of its own: `docs/decisions/0004-simulation.md`.
+
+pub mod dice;
+pub mod faults;
+pub mod heal;
+pub mod machines;
+pub mod minimise;
+pub mod mutants;
+pub mod nemesis;
+pub mod network;
+pub mod node;
+pub mod panics;
+pub mod power;
+pub mod run;
+pub mod schedule;
+pub mod server;
+pub mod shape;
+pub mod trace;
+pub mod upgrade;
+pub mod work;
+pub mod world;

@@ -1,0 +1,554 @@
+//! A simulated node: a real registry, real groups, a real log and state, over a simulated disk and
+//! network, on a runtime of its own.
+//!
+//! A node is one tokio runtime on the world's thread, with its clock stopped. The world gives it
+//! one tick of time after the other; within a tick everything runs that can. A pause gives no
+//! ticks, a fast clock gives more, and dropping the runtime ends every task of the node wherever it
+//! stands: a crash.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use dag_types::{
+    ActivationId, Boot, DagId, DatabaseId, Generation, Lineage, LogId, Millis, NodeId, ReplicaId,
+    StoreId,
+};
+use openraft_rt::AsyncRuntime;
+use openraft_rt::deterministic_rng::DeterministicRng;
+use openraft_rt_tokio::TokioRuntime;
+use replication::peer::{KnownPeers, PeerIdentity};
+use replication::{
+    Event, Group, GroupEvent, GroupSpec, Machine, Offload, OpenCopy, Options, Purge, Registry,
+};
+use storage::copy_directory::{CopyDirectory, CopyPlace, CopyStart, OpenFault};
+use storage::disk::{Disk, SimDisk, SimDiskOptions};
+use storage::flusher::{Attached, FlushRules, Flusher};
+use storage::identity::{NodeIdentity, NodeRoot};
+use storage::log::{EntryCache, SegmentSizes};
+use storage::state::StateEngine;
+use storage::state::map::MapEngine;
+use storage::volume::{Pumped, Volume, VolumeDriver, VolumeOptions};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::dice::Dice;
+use crate::machines::{ControlMachine, MailboxMachine};
+use crate::network::Network;
+use crate::power::PowerDisk;
+use crate::schedule::Weather;
+use crate::shape::NODES;
+use crate::trace::Trace;
+
+/// The runtime of simulated groups: tokio's, with random numbers from the seed.
+pub type Rt = DeterministicRng<TokioRuntime>;
+
+/// The one lineage of a run.
+pub const LINEAGE: Lineage = Lineage { epoch: 1, activation: ActivationId([1; 16]) };
+/// The DAG of a run.
+pub const DAG: DagId = DagId([7; 16]);
+
+/// A copy that a node should hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assigned {
+    /// Which copy.
+    pub replica: ReplicaId,
+    /// Of which incarnation of its group.
+    pub generation: Generation,
+    /// Whether it was made already: then it must be there.
+    pub born: bool,
+}
+
+/// A node, with or without power.
+pub struct Node {
+    /// Its number.
+    pub id: u64,
+    /// Its disk.
+    pub disk: PowerDisk,
+    /// The copies it should hold.
+    pub assigned: BTreeMap<DatabaseId, Assigned>,
+    /// What it is while it runs.
+    pub life: Option<Life>,
+    /// Thousandths of a tick that its clock makes in a tick.
+    pub clock_permille: u64,
+    /// Ticks that it has not been given.
+    pub paused_ms: Option<u64>,
+    fraction: u64,
+    dice: Dice,
+    starts: u64,
+    weather: Weather,
+    trace: Trace,
+}
+
+/// A node from its start to its end.
+pub struct Life {
+    runtime: tokio::runtime::Runtime,
+    /// What its tasks share with the world.
+    pub shared: Arc<Shared>,
+}
+
+/// What a node's tasks share with the world.
+pub struct Shared {
+    /// Its number.
+    pub node: u64,
+    /// Which start.
+    pub boot: Mutex<Boot>,
+    /// What happened on it, with the world's time.
+    pub journal: Mutex<Vec<(u64, GroupEvent)>>,
+    /// What the world looks at.
+    pub state: Mutex<Running>,
+    trace: Trace,
+}
+
+/// What a running node has.
+#[derive(Default)]
+pub struct Running {
+    /// All its groups, once it is up.
+    pub registry: Option<Arc<Registry<Rt>>>,
+    /// Copies that were opened or made at this start.
+    pub opened: BTreeMap<DatabaseId, Opened>,
+    /// Copies that could not be opened, and why.
+    pub failed: BTreeMap<DatabaseId, String>,
+    /// Why the node itself did not start.
+    pub not_started: Option<String>,
+    place: Option<Place>,
+    attached: BTreeMap<DatabaseId, Attached>,
+}
+
+/// What was found when a copy was opened.
+#[derive(Clone)]
+pub struct Opened {
+    /// Which copy.
+    pub replica: ReplicaId,
+    /// The copy.
+    pub copy: Arc<OpenCopy>,
+    /// The end of its log then.
+    pub last: Option<LogId>,
+    /// The term of its vote then.
+    pub vote_term: u64,
+    /// Whether it was made, not opened.
+    pub made: bool,
+}
+
+#[derive(Clone)]
+struct Place {
+    root: Arc<NodeRoot>,
+    volume: Volume,
+    cache: Arc<EntryCache>,
+    engine: Arc<dyn StateEngine>,
+    flusher: Arc<Flusher>,
+    folder: PathBuf,
+}
+
+impl Node {
+    /// A node with a formatted, empty disk, without power.
+    pub fn new(id: u64, dice: &Dice, weather: &Weather, trace: &Trace) -> Self {
+        let dice = dice.fork(&format!("node {id}"));
+        let sim = SimDisk::new(dice.fork("disk").next(), SimDiskOptions::default());
+        let disk = PowerDisk::new(sim);
+        NodeRoot::format(&disk, &root_folder(id), NodeId(id), store(id)).expect("an empty disk");
+        Self {
+            id,
+            disk,
+            assigned: BTreeMap::new(),
+            life: None,
+            clock_permille: 1000,
+            paused_ms: None,
+            fraction: 0,
+            dice,
+            starts: 0,
+            weather: weather.clone(),
+            trace: trace.clone(),
+        }
+    }
+
+    /// Gives it power: it starts, opens its copies and runs their groups.
+    pub fn start(&mut self, network: &Network) {
+        assert!(self.life.is_none(), "a node runs once");
+        self.starts += 1;
+        self.disk.restore();
+        let mut dice = self.dice.fork(&format!("start {}", self.starts));
+        let runtime = runtime(&mut dice);
+        let shared = Arc::new(Shared {
+            node: self.id,
+            boot: Mutex::default(),
+            journal: Mutex::default(),
+            state: Mutex::default(),
+            trace: self.trace.clone(),
+        });
+        let boot = BootOf {
+            disk: self.disk.clone(),
+            boot_id: dice.next(),
+            weather: self.weather.clone(),
+            assigned: self.assigned.clone(),
+            network: network.clone(),
+            shared: shared.clone(),
+            dice: dice.fork("pace"),
+        };
+        network.back(self.id);
+        runtime.spawn(Rt::scope(dice.next(), boot.run()));
+        self.life = Some(Life { runtime, shared });
+    }
+
+    /// Ends its process. With `power_loss` what was not synced is torn or lost.
+    pub fn stop(&mut self, network: &Network, power_loss: bool) -> Option<Arc<Shared>> {
+        let life = self.life.take()?;
+        self.disk.cut();
+        network.leave(self.id, power_loss);
+        drop(life.runtime);
+        if power_loss {
+            self.disk.sim().crash();
+        } else {
+            self.disk.sim().kill();
+        }
+        self.paused_ms = None;
+        let mut state = life.shared.state();
+        *state = Running { failed: std::mem::take(&mut state.failed), ..Running::default() };
+        drop(state);
+        Some(life.shared)
+    }
+
+    /// One tick of the world's time.
+    pub fn tick(&mut self) {
+        let Some(life) = &self.life else { return };
+        if let Some(paused) = &mut self.paused_ms {
+            *paused += 1;
+            return;
+        }
+        self.fraction += self.clock_permille;
+        let whole = self.fraction / 1000;
+        self.fraction %= 1000;
+        for _ in 0..whole {
+            life.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+        }
+    }
+
+    /// Ends a pause: the clock went on meanwhile.
+    pub fn resume(&mut self) {
+        let Some(paused) = self.paused_ms.take() else { return };
+        if let Some(life) = &self.life {
+            life.runtime.block_on(tokio::time::advance(Duration::from_millis(paused)));
+        }
+    }
+
+    /// Its number in the random choices of its tasks.
+    pub fn spawn<F>(&mut self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let seed = self.dice.next();
+        if let Some(life) = &self.life {
+            life.runtime.spawn(Rt::scope(seed, future));
+        }
+    }
+
+    /// The group of a database, while it runs.
+    pub fn group(&self, database: DatabaseId) -> Option<Group<Rt>> {
+        let life = self.life.as_ref()?;
+        let registry = life.shared.state().registry.clone()?;
+        registry.get(database)
+    }
+}
+
+impl Life {
+    /// Where tasks of this node are spawned.
+    pub fn handle(&self) -> tokio::runtime::Handle {
+        self.runtime.handle().clone()
+    }
+}
+
+impl Shared {
+    /// What the world looks at.
+    pub fn state(&self) -> MutexGuard<'_, Running> {
+        self.state.lock().unwrap_or_else(|poison| poison.into_inner())
+    }
+
+    /// The group of a database.
+    pub fn group(&self, database: DatabaseId) -> Option<Group<Rt>> {
+        self.state().registry.as_ref()?.get(database)
+    }
+
+    fn sink(self: &Arc<Self>) -> replication::EventSink {
+        let shared = self.clone();
+        Arc::new(move |event: GroupEvent| {
+            let now = shared.trace.now_ns();
+            match &event.event {
+                Event::Durable { last } | Event::Applied { last } => {
+                    let what = if matches!(event.event, Event::Durable { .. }) { 0 } else { 1 };
+                    let (term, index) = (last.term, last.index);
+                    let copy = [shared.node, event.database.0, what, term, index];
+                    shared.trace.note("log", &copy);
+                }
+                other => shared
+                    .trace
+                    .tell(format!("node {} db {} {other:?}", shared.node, event.database)),
+            }
+            let mut journal = shared.journal.lock().unwrap_or_else(|poison| poison.into_inner());
+            journal.push((now, event));
+        })
+    }
+
+    /// Opens or makes a copy and starts its group; in the node's own runtime.
+    pub async fn open(self: &Arc<Self>, database: DatabaseId, assigned: Assigned) {
+        let (place, registry) = {
+            let state = self.state();
+            let (Some(place), Some(registry)) = (&state.place, &state.registry) else { return };
+            (place.clone(), registry.clone())
+        };
+        match self.open_copy(&place, database, assigned) {
+            Ok(opened) => {
+                let copy = opened.copy.clone();
+                let attached = place.flusher.attach(copy.clone());
+                {
+                    let mut state = self.state();
+                    state.opened.insert(database, opened);
+                    state.attached.insert(database, attached);
+                }
+                let spec = GroupSpec {
+                    database,
+                    generation: assigned.generation,
+                    replica: assigned.replica,
+                    may_campaign: true,
+                    may_mount: true,
+                };
+                if let Err(error) = registry.start(spec, copy, machine(database)).await {
+                    self.state().failed.insert(database, error.to_string());
+                }
+            }
+            Err(fault) => {
+                self.trace.tell(format!("node {} db {database} not opened: {fault}", self.node));
+                self.state().failed.insert(database, fault.to_string());
+            }
+        }
+    }
+
+    fn open_copy(
+        &self,
+        place: &Place,
+        database: DatabaseId,
+        assigned: Assigned,
+    ) -> Result<Opened, OpenFault> {
+        let identity = place.root.copy_identity(database, assigned.generation, assigned.replica);
+        let copy_place = copy_place(place, database);
+        let mut made = false;
+        let directory = match CopyDirectory::open(&copy_place, identity.clone(), &*place.engine) {
+            Err(OpenFault::Missing { .. }) if !assigned.born => {
+                made = true;
+                CopyDirectory::create(&copy_place, identity, CopyStart::Empty, &*place.engine)?
+            }
+            opened => opened?,
+        };
+        let log = &directory.log;
+        let (last, vote) = (log.bounds().last, log.vote());
+        let copy = OpenCopy::new(directory, place.engine.clone(), place.volume.clone());
+        let vote_term = vote.map_or(0, |vote| vote.term);
+        Ok(Opened { replica: assigned.replica, copy, last, vote_term, made })
+    }
+
+    /// Takes a copy out of service and its directory away.
+    pub async fn discard(self: &Arc<Self>, database: DatabaseId, assigned: Assigned) {
+        let registry = self.state().registry.clone();
+        if let Some(registry) = registry {
+            registry.stop(database).await;
+        }
+        let (opened, attached, place) = {
+            let mut state = self.state();
+            state.failed.remove(&database);
+            (state.opened.remove(&database), state.attached.remove(&database), state.place.clone())
+        };
+        drop(attached);
+        if let Some(opened) = opened {
+            let (done, closed) = tokio::sync::oneshot::channel();
+            opened.copy.close(Box::new(move |_| {
+                let _ = done.send(());
+            }));
+            let _ = closed.await;
+        }
+        let Some(place) = place else { return };
+        let identity = place.root.copy_identity(database, assigned.generation, assigned.replica);
+        if let Err(fault) = CopyDirectory::discard(&copy_place(&place, database), &identity) {
+            self.trace.tell(format!("node {} db {database} not discarded: {fault}", self.node));
+        }
+    }
+}
+
+fn copy_place(place: &Place, database: DatabaseId) -> CopyPlace {
+    CopyPlace {
+        root: place.root.clone(),
+        volume: place.volume.clone(),
+        cache: place.cache.clone(),
+        folder: place.folder.join(format!("db-{database}")),
+    }
+}
+
+fn machine(database: DatabaseId) -> Arc<dyn Machine> {
+    match database {
+        DatabaseId::CONTROL => Arc::new(ControlMachine),
+        _ => Arc::new(MailboxMachine),
+    }
+}
+
+fn root_folder(id: u64) -> PathBuf {
+    PathBuf::from(format!("/node-{id}"))
+}
+
+/// The store of a node: it is never formatted again.
+pub fn store(id: u64) -> StoreId {
+    StoreId([id as u8; 16])
+}
+
+/// A runtime whose clock stands still unless it is told otherwise, and whose own choices follow
+/// from the dice. A panic in any task is a panic of the world.
+pub fn runtime(dice: &mut Dice) -> tokio::runtime::Runtime {
+    let seed = tokio::runtime::RngSeed::from_bytes(&dice.next().to_be_bytes());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .rng_seed(seed)
+        .unhandled_panic(tokio::runtime::UnhandledPanic::ShutdownRuntime)
+        .build()
+        .expect("a runtime needs nothing from the system");
+    // Puts the clock on a whole millisecond, which timers are rounded to.
+    runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+    runtime
+}
+
+/// What a node does at its start.
+struct BootOf {
+    disk: PowerDisk,
+    boot_id: u64,
+    weather: Weather,
+    assigned: BTreeMap<DatabaseId, Assigned>,
+    network: Network,
+    shared: Arc<Shared>,
+    dice: Dice,
+}
+
+impl BootOf {
+    async fn run(self) {
+        let id = self.shared.node;
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let folder = root_folder(id);
+        let root = match NodeRoot::start(disk.clone(), &folder, NodeId(id), self.boot_id)
+            .and_then(|root| root.join(DAG).map(|()| root))
+        {
+            Ok(root) => Arc::new(root),
+            Err(fault) => {
+                self.shared.trace.tell(format!("node {id} not started: {fault}"));
+                self.shared.state().not_started = Some(fault.to_string());
+                return;
+            }
+        };
+        *self.shared.boot.lock().unwrap_or_else(|poison| poison.into_inner()) =
+            root.identity().boot;
+        let began = Instant::now();
+        let clock = move || Millis(began.elapsed().as_millis() as u64);
+        let (volume, driver) = Volume::simulated(disk.clone(), volume_options(&self.weather));
+        let wake = Arc::new(Notify::new());
+        let ring = wake.clone();
+        volume.set_waker(Arc::new(move || ring.notify_one()));
+        let pace = self.weather.disk_pause_permille;
+        let _driving = Rt::spawn(drive(driver, wake, clock, self.dice.fork("disk"), pace));
+        let flusher = Arc::new(Flusher::inline(flush_rules(&self.weather)));
+        let _flushing = Rt::spawn(flush(flusher.clone(), clock));
+        let peers = known_peers(&root.identity());
+        let registry = Arc::new(Registry::<Rt>::new(
+            options(&self.weather),
+            self.network.link(id),
+            Arc::new(peers),
+            self.shared.sink(),
+        ));
+        self.network.listen(id, registry.acceptor());
+        let engine: Arc<dyn StateEngine> = Arc::new(MapEngine::new(disk));
+        let cache = Arc::new(EntryCache::new(EntryCache::BUDGET_BYTES));
+        {
+            let mut state = self.shared.state();
+            state.registry = Some(registry);
+            state.place = Some(Place { root, volume, cache, engine, flusher, folder });
+        }
+        for (database, assigned) in self.assigned {
+            self.shared.open(database, assigned).await;
+        }
+    }
+}
+
+fn known_peers(identity: &NodeIdentity) -> KnownPeers {
+    let peers = KnownPeers::new(PeerIdentity {
+        dag: identity.dag,
+        lineage: LINEAGE,
+        node: identity.node,
+        store: identity.store,
+        boot: identity.boot,
+    });
+    for other in 1..=NODES {
+        peers.register(NodeId(other), store(other), Boot::default());
+    }
+    peers
+}
+
+fn options(weather: &Weather) -> Options {
+    Options {
+        timeouts: weather.timeouts(),
+        purge: Purge {
+            keep_entries: weather.keep_entries,
+            lagging_entries: weather.keep_entries * 8,
+            batch_entries: 8,
+            interval: Duration::from_millis(200),
+        },
+        offload: Offload::InPlace,
+        ..Options::default()
+    }
+}
+
+fn volume_options(weather: &Weather) -> VolumeOptions {
+    let segments = SegmentSizes {
+        bytes_min: weather.segment_bytes,
+        bytes_max: weather.segment_bytes * 4,
+        recycled_max: 2,
+    };
+    VolumeOptions { segments, ..VolumeOptions::default() }
+}
+
+fn flush_rules(weather: &Weather) -> FlushRules {
+    FlushRules { age_max: Millis(weather.flush_age_ms), ..FlushRules::for_budget(4 << 20) }
+}
+
+/// The log thread, as a task. What a call takes is passed over or taken as a whole tick, by the
+/// dice: virtual time has no finer grain, and crashes must be able to come between any two calls.
+async fn drive(
+    mut driver: VolumeDriver,
+    wake: Arc<Notify>,
+    clock: impl Fn() -> Millis,
+    mut dice: Dice,
+    pace_permille: u64,
+) {
+    loop {
+        match driver.pump(clock()) {
+            Pumped::Again(took) => {
+                let whole = took.as_millis() as u64 + u64::from(dice.chance(pace_permille));
+                if whole > 0 {
+                    tokio::time::sleep(Duration::from_millis(whole)).await;
+                } else {
+                    tokio::task::yield_now().await;
+                }
+            }
+            Pumped::Wait(None) => wake.notified().await,
+            Pumped::Wait(Some(at)) => {
+                let rest = Duration::from_millis(at.saturating_sub(clock()).0.max(1));
+                tokio::select! {
+                    biased;
+                    () = wake.notified() => {}
+                    () = tokio::time::sleep(rest) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn flush(flusher: Arc<Flusher>, clock: impl Fn() -> Millis) {
+    loop {
+        let pause = if flusher.step(clock()) { 1 } else { 10 };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+}

@@ -1,0 +1,110 @@
+//! A schedule: everything that a run is made from, as data.
+//!
+//! The seed is drawn out into a schedule before the run begins; from then on only the schedule
+//! counts. So a failing one can be stored, replayed, and made smaller by taking faults out.
+
+use replication::Timeouts;
+use serde::{Deserialize, Serialize};
+
+use crate::dice::Dice;
+use crate::nemesis::{self, Planned};
+
+/// Everything that decides about a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Of everything that is drawn while it runs: latencies, the clients' work, torn writes.
+    pub seed: u64,
+    /// How the cluster is, apart from faults.
+    pub weather: Weather,
+    /// How long the clients work before the first fault.
+    pub before_ms: u64,
+    /// How long faults come and go.
+    pub faults_ms: u64,
+    /// What happens when, counted from the first fault's phase.
+    pub faults: Vec<Planned>,
+}
+
+/// The circumstances of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weather {
+    /// Heartbeat, least and greatest election timeout of all groups.
+    pub timeouts_ms: (u64, u64, u64),
+    /// Least and greatest time of a frame inside a site.
+    pub delay_ms: (u64, u64),
+    /// What a frame between sites takes in addition.
+    pub between_sites_ms: u64,
+    /// How often a frame is lost and sent again, in a thousand.
+    pub loss_permille: u64,
+    /// How often a disk's call takes a whole tick, in a thousand.
+    pub disk_pause_permille: u64,
+    /// After how long a state is flushed.
+    pub flush_age_ms: u64,
+    /// The first size of a log's segments.
+    pub segment_bytes: u64,
+    /// Entries that are kept behind the flushed ones.
+    pub keep_entries: u64,
+    /// Clients of each database.
+    pub clients: u64,
+    /// Mailboxes of each database.
+    pub mailboxes: u64,
+    /// Greatest pause of a client between two operations.
+    pub think_ms: u64,
+    /// The node whose disk may lose what it had synced: the others keep a good copy of everything.
+    pub victim: u64,
+}
+
+impl Schedule {
+    /// Draws a schedule from a seed.
+    pub fn draw(seed: u64) -> Self {
+        let dice = Dice::new(seed);
+        let mut draw = dice.fork("weather");
+        let weather = Weather::draw(&mut draw);
+        let before_ms = 800;
+        let faults_ms = draw.between(6_000, 8_000);
+        let faults = nemesis::draw(&mut dice.fork("faults"), &weather, faults_ms);
+        Self { seed, weather, before_ms, faults_ms, faults }
+    }
+}
+
+impl Weather {
+    fn draw(dice: &mut Dice) -> Self {
+        let shapes = [(30, 120, 240), (50, 200, 400), (50, 200, 400), (100, 400, 800)];
+        Self {
+            timeouts_ms: *dice.pick(&shapes),
+            delay_ms: *dice.pick(&[(1, 1), (1, 2), (1, 5)]),
+            between_sites_ms: *dice.pick(&[0, 1, 5, 15]),
+            loss_permille: *dice.pick(&[0, 0, 2, 10]),
+            disk_pause_permille: *dice.pick(&[100, 300, 1000]),
+            flush_age_ms: *dice.pick(&[100, 500, 2_000]),
+            segment_bytes: *dice.pick(&[32 << 10, 64 << 10, 256 << 10]),
+            keep_entries: *dice.pick(&[8, 64, 1024]),
+            clients: dice.between(2, 4),
+            mailboxes: dice.between(1, 2),
+            think_ms: *dice.pick(&[10, 30, 60]),
+            victim: dice.between(1, 5),
+        }
+    }
+
+    /// The timeouts as `replication` takes them.
+    pub fn timeouts(&self) -> Timeouts {
+        let (heartbeat, election_min, election_max) = self.timeouts_ms;
+        Timeouts { heartbeat, election_min, election_max }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_one_schedule_that_survives_being_stored() {
+        for seed in 0..200 {
+            let schedule = Schedule::draw(seed);
+            assert_eq!(schedule, Schedule::draw(seed));
+            let text = serde_json::to_string(&schedule).expect("plain values");
+            assert_eq!(serde_json::from_str::<Schedule>(&text).expect("just stored"), schedule);
+            assert!(schedule.faults.len() >= 5, "seed {seed}");
+            assert_eq!(schedule.weather.timeouts().problems(), Vec::<String>::new());
+        }
+    }
+}

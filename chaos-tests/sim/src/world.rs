@@ -1,0 +1,486 @@
+//! The world of one run: nodes, network, clients, and the time that they share.
+//!
+//! One tick is one millisecond. In each tick the network moves what is due, then every node runs
+//! until it has nothing to do, in the order of their numbers, then the clients do. Nothing runs
+//! beside anything else, so the order of all that happens follows from the schedule.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use dag_types::{DatabaseId, Generation, LogId, ReplicaId};
+use history::journal::{self, BootOf, CopyOf, LineageText, Role};
+use replication::{Event, GroupEvent};
+use tokio::sync::oneshot;
+
+use crate::dice::Dice;
+use crate::network::Network;
+use crate::node::{Assigned, LINEAGE, Node, Rt, Shared, runtime, store};
+use crate::schedule::Schedule;
+use crate::server::{Acknowledged, serve};
+use crate::shape::{NODES, Placement, databases};
+use crate::trace::Trace;
+use crate::work::{Deliverer, Work};
+
+/// Where requests of clients are carried out: the runtimes of the nodes that run.
+type Doors = Arc<Mutex<BTreeMap<u64, Door>>>;
+
+struct Door {
+    runtime: tokio::runtime::Handle,
+    shared: Arc<Shared>,
+    dice: Dice,
+}
+
+/// What a copy told before its node went down, and must still know afterwards.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Promise {
+    /// The last entry that it told to be durable, and when.
+    pub durable: Option<(u64, u64)>,
+    /// The last entry that it told to have applied.
+    pub applied: Option<u64>,
+    /// The greatest term that it told to have voted in.
+    pub voted: u64,
+}
+
+/// Everything of one run.
+pub struct World {
+    /// What it is made from.
+    pub schedule: Schedule,
+    /// Milliseconds since the beginning.
+    pub now_ms: u64,
+    /// All nodes.
+    pub nodes: BTreeMap<u64, Node>,
+    /// What lies between them.
+    pub network: Network,
+    /// The clients' side.
+    pub work: Arc<Work>,
+    /// What happened, as a hash.
+    pub trace: Trace,
+    /// Where copies stand.
+    pub placements: BTreeMap<DatabaseId, Placement>,
+    /// What the rules of this crate found broken.
+    pub findings: Vec<String>,
+    /// Nodes whose disk was harmed: a copy there may be Failed.
+    pub harmed: BTreeSet<u64>,
+    /// Copies that Failed while they ran.
+    pub failed: BTreeMap<(u64, DatabaseId), String>,
+    /// Copies that lost what no check can find, and were taken out of service.
+    pub condemned: BTreeSet<(u64, DatabaseId)>,
+    /// What copies told.
+    pub promises: BTreeMap<(u64, DatabaseId, ReplicaId), Promise>,
+    /// The nodes' journals so far.
+    pub journal: Vec<journal::Entry>,
+    /// Numbers for new replicas.
+    pub next_replica: u64,
+    clients: tokio::runtime::Runtime,
+    doors: Doors,
+    acknowledged: Arc<Mutex<Vec<(u64, Acknowledged)>>>,
+    checked: BTreeSet<(u64, u64, DatabaseId)>,
+    dice: Dice,
+}
+
+impl World {
+    /// A world before its first tick; with `keep_trace` the trace is kept as text.
+    pub fn new(schedule: &Schedule, keep_trace: bool) -> Self {
+        let dice = Dice::new(schedule.seed);
+        let trace = Trace::new(keep_trace);
+        let weather = &schedule.weather;
+        let network = Network::new(dice.fork("network"), weather.clone(), trace.clone());
+        let doors = Doors::default();
+        let acknowledged = Arc::default();
+        let deliver = deliverer(&doors, &acknowledged, &trace);
+        let work = Work::new(trace.clone(), network.clone(), deliver);
+        let mut nodes: BTreeMap<u64, Node> =
+            (1..=NODES).map(|id| (id, Node::new(id, &dice, weather, &trace))).collect();
+        let mut placements = BTreeMap::new();
+        for database in databases() {
+            let placement = Placement::first(database);
+            for (replica, node) in &placement.members {
+                let generation = Generation::FIRST;
+                let assigned = Assigned { replica: *replica, generation, born: false };
+                let node = nodes.get_mut(&node.0).expect("a node of the shape");
+                node.assigned.insert(database, assigned);
+            }
+            placements.insert(database, placement);
+        }
+        Self {
+            schedule: schedule.clone(),
+            now_ms: 0,
+            nodes,
+            network,
+            work,
+            trace,
+            placements,
+            findings: Vec::new(),
+            harmed: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            condemned: BTreeSet::new(),
+            promises: BTreeMap::new(),
+            journal: Vec::new(),
+            next_replica: 200,
+            clients: runtime(&mut dice.fork("clients")),
+            doors,
+            acknowledged,
+            checked: BTreeSet::new(),
+            dice: dice.fork("world"),
+        }
+    }
+
+    /// Other dice for a use of the world's.
+    pub fn dice(&self, label: &str) -> Dice {
+        self.dice.fork(label)
+    }
+
+    /// World's time in nanoseconds.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ms * 1_000_000
+    }
+
+    /// One tick.
+    pub fn tick(&mut self) {
+        self.now_ms += 1;
+        self.trace.set_now(self.now_ns());
+        self.network.step(self.now_ms);
+        self.nodes.values_mut().for_each(Node::tick);
+        self.clients.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+        self.gather();
+    }
+
+    /// So many ticks.
+    pub fn advance(&mut self, ms: u64) {
+        (0..ms).for_each(|_| self.tick());
+    }
+
+    /// Ticks until something holds, at most so many; whether it held.
+    pub fn until(&mut self, limit_ms: u64, mut holds: impl FnMut(&Self) -> bool) -> bool {
+        for _ in 0..limit_ms {
+            if holds(self) {
+                return true;
+            }
+            self.tick();
+        }
+        holds(self)
+    }
+
+    /// Gives a node power.
+    pub fn start(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("a node of the shape");
+        if node.life.is_some() {
+            return;
+        }
+        self.trace.tell(format!("start node {id}"));
+        self.failed.retain(|(node, _), _| *node != id);
+        node.start(&self.network);
+        let life = node.life.as_ref().expect("just started");
+        let door = Door {
+            runtime: life.handle(),
+            shared: life.shared.clone(),
+            dice: self.dice.fork(&format!("door {id} {}", self.now_ms)),
+        };
+        lock(&self.doors).insert(id, door);
+    }
+
+    /// Ends a node's process, by a loss of power or without.
+    pub fn stop(&mut self, id: u64, power_loss: bool) {
+        let node = self.nodes.get_mut(&id).expect("a node of the shape");
+        if node.life.is_none() {
+            return;
+        }
+        self.trace.tell(format!("stop node {id}, power loss {power_loss}"));
+        let off = node.disk.is_off();
+        lock(&self.doors).remove(&id);
+        if let Some(shared) = node.stop(&self.network, power_loss) {
+            self.gather_from(&shared, off);
+        }
+        self.checked.retain(|(node, _, _)| *node != id);
+    }
+
+    /// Runs something in a node's runtime and waits for its result.
+    pub fn ask<T, F>(
+        &mut self,
+        id: u64,
+        limit_ms: u64,
+        make: impl FnOnce(Arc<Shared>) -> F,
+    ) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let node = self.nodes.get_mut(&id).expect("a node of the shape");
+        let shared = node.life.as_ref()?.shared.clone();
+        let (done, mut waiting) = oneshot::channel();
+        let future = make(shared);
+        node.spawn(async move { drop(done.send(future.await)) });
+        for _ in 0..limit_ms {
+            match waiting.try_recv() {
+                Ok(result) => return Some(result),
+                Err(oneshot::error::TryRecvError::Closed) => return None,
+                Err(oneshot::error::TryRecvError::Empty) => self.tick(),
+            }
+        }
+        waiting.try_recv().ok()
+    }
+
+    /// Runs something among the clients.
+    pub fn spawn_client(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.clients.spawn(future);
+    }
+
+    /// The node that serves a database, by its own cached knowledge.
+    pub fn serving(&self, database: DatabaseId) -> Option<u64> {
+        let serves = |node: &&Node| {
+            let group = node.group(database);
+            node.paused_ms.is_none() && group.is_some_and(|group| group.serving().is_ok())
+        };
+        // Of several that believe so, the one of the greatest term.
+        let term = |node: &&Node| node.group(database).map(|group| group.status().term);
+        self.nodes.values().filter(serves).max_by_key(term).map(|node| node.id)
+    }
+
+    /// Notes a broken rule.
+    pub fn find(&mut self, what: String) {
+        self.trace.tell(format!("FOUND {what}"));
+        self.findings.push(what);
+    }
+
+    /// Takes what the nodes noted in this tick, and turns those off that lost power in it.
+    fn gather(&mut self) {
+        let running: Vec<(u64, Arc<Shared>)> = self
+            .nodes
+            .values()
+            .filter_map(|node| Some((node.id, node.life.as_ref()?.shared.clone())))
+            .collect();
+        for (id, shared) in running {
+            let off = self.nodes[&id].disk.is_off();
+            self.gather_from(&shared, off);
+            if !off {
+                self.check_opened(id, &shared);
+            }
+        }
+        let acknowledged = std::mem::take(&mut *lock(&self.acknowledged));
+        for (node, acknowledged) in acknowledged {
+            self.note_acknowledged(node, acknowledged);
+        }
+    }
+
+    fn gather_from(&mut self, shared: &Shared, power_off: bool) {
+        let events = std::mem::take(&mut *lock(&shared.journal));
+        for (at, event) in events {
+            if !power_off {
+                self.note_event(shared, at, event);
+            }
+        }
+    }
+
+    fn note_event(&mut self, shared: &Shared, at: u64, event: GroupEvent) {
+        let node = shared.node;
+        let GroupEvent { database, replica, event } = event;
+        let assigned = self.nodes[&node].assigned.get(&database).copied();
+        let Some(assigned) = assigned.filter(|assigned| assigned.replica == replica) else {
+            return;
+        };
+        let copy = copy_of(database, assigned);
+        let promise = self.promises.entry((node, database, replica)).or_default();
+        let noted = match event {
+            Event::Durable { last } => {
+                promise.durable = promise.durable.max(Some((last.index, at)));
+                None
+            }
+            Event::Applied { last } | Event::Installed { applied: last } => {
+                promise.applied = promise.applied.max(Some(last.index));
+                None
+            }
+            Event::Voted { term, replica, .. } => {
+                promise.voted = promise.voted.max(term);
+                self.check_term(node, database, assigned, term);
+                Some(journal::Event::Voted { copy, term, voted_for: replica.0 })
+            }
+            Event::Role { role, term } => {
+                self.check_term(node, database, assigned, term);
+                role_of(role).map(|role| journal::Event::Role { copy, term, role })
+            }
+            Event::Mounted(mounted) => {
+                let LogId { term, index } = mounted.at;
+                Some(journal::Event::Mounted { copy, term, index })
+            }
+            Event::Dismounted => {
+                Some(journal::Event::Dismounted { copy, why: "leads no more".to_owned() })
+            }
+            Event::Failed { reason } => {
+                self.copy_failed(node, database, &reason);
+                Some(journal::Event::ReplicaFailed { copy, why: reason })
+            }
+            Event::LongerLog { .. } => None,
+        };
+        if let Some(event) = noted {
+            self.write_journal(at, shared, event);
+        }
+    }
+
+    /// A term belongs to the generation of the copy: no vote of another one may ever reach it.
+    fn check_term(&mut self, node: u64, database: DatabaseId, assigned: Assigned, term: u64) {
+        let of_term = Generation::of_term(term);
+        if term != 0 && of_term != assigned.generation {
+            self.find(format!(
+                "G1: node {node} database {database} of generation {} is in term {term} of \
+                 generation {of_term}",
+                assigned.generation
+            ));
+        }
+    }
+
+    /// A copy Failed. Where no fault was made on its disk, that is a finding.
+    pub fn copy_failed(&mut self, node: u64, database: DatabaseId, reason: &str) {
+        self.failed.insert((node, database), reason.to_owned());
+        if !self.harmed.contains(&node) {
+            self.find(format!(
+                "F1: node {node} database {database} Failed without a fault of its disk: {reason}"
+            ));
+        }
+    }
+
+    fn check_opened(&mut self, node: u64, shared: &Shared) {
+        let (opened, failed, not_started) = {
+            let state = shared.state();
+            (state.opened.clone(), state.failed.clone(), state.not_started.clone())
+        };
+        if let Some(why) = not_started
+            && self.checked.insert((node, 1, DatabaseId::CONTROL))
+        {
+            self.find(format!("F2: node {node} does not start: {why}"));
+        }
+        for (database, reason) in failed {
+            if self.checked.insert((node, 2, database)) {
+                self.copy_failed(node, database, &reason);
+            }
+        }
+        for (database, opened) in opened {
+            let key = (node, 1000 + opened.replica.0, database);
+            if self.checked.insert(key) {
+                self.note_opened(node, shared, database, opened);
+            }
+        }
+    }
+
+    /// What a copy told before must still be there when it is opened again.
+    fn note_opened(
+        &mut self,
+        node: u64,
+        shared: &Shared,
+        database: DatabaseId,
+        opened: crate::node::Opened,
+    ) {
+        let owner = self.nodes.get_mut(&node).expect("a node of the shape");
+        let assigned = owner.assigned.get_mut(&database).filter(|a| a.replica == opened.replica);
+        let Some(assigned) = assigned else { return };
+        assigned.born = true;
+        let copy = copy_of(database, *assigned);
+        let (store, path) = (store(node).to_string(), format!("db-{database}/{}", copy.replica));
+        if opened.made {
+            let (store, path, why) = (store.clone(), path.clone(), "create".to_owned());
+            let born = journal::Event::ReplicaBorn { copy, store, path, why };
+            self.write_journal(self.now_ns(), shared, born);
+        }
+        let event = journal::Event::ReplicaOpened { copy, store, path };
+        self.write_journal(self.now_ns(), shared, event);
+        let key = (node, database, opened.replica);
+        let Some(promise) = self.promises.get(&key).copied() else { return };
+        let lost_vote = opened.vote_term < promise.voted;
+        let kept = promise.durable.map(|(index, _)| index).min(promise.applied);
+        let lost_log = opened.last.map(|last| last.index) < kept;
+        let told_at = promise.durable.map_or(0, |(_, at)| at);
+        let unclaimed = self.now_ns().saturating_sub(told_at) < UNCLAIMED_NS;
+        if !lost_vote && !lost_log {
+            return;
+        }
+        let what = format!(
+            "node {node} database {database}: it told to hold {kept:?} and a vote of term {}, and \
+             was opened with {:?} and a vote of term {}",
+            promise.voted, opened.last, opened.vote_term
+        );
+        if self.harmed.contains(&node) && unclaimed && !lost_vote {
+            // The disk lost a write that no later one had vouched for. No check can find that; a
+            // second copy holds the entry, and this one comes back by reseed.
+            self.trace.tell(format!("condemned: {what}"));
+            self.condemned.insert((node, database));
+            if let Some(group) = shared.group(database) {
+                group.allow_campaign(false);
+            }
+        } else {
+            self.find(format!("D1: {what}"));
+        }
+    }
+
+    fn note_acknowledged(&mut self, node: u64, acknowledged: Acknowledged) {
+        let Acknowledged { at_ns, database, at, chain, durable, applied, request_id, replica } =
+            acknowledged;
+        let Some(shared) = self.nodes[&node].life.as_ref().map(|life| life.shared.clone()) else {
+            return;
+        };
+        let generation = Generation::of_term(at.term).0;
+        let copy = CopyOf { database: database.0, generation, replica };
+        let event = journal::Event::Acknowledged {
+            copy,
+            term: at.term,
+            index: at.index,
+            chain,
+            durable,
+            applied,
+            request: request_id,
+            deadline: at_ns,
+        };
+        self.write_journal(at_ns, &shared, event);
+    }
+
+    /// Writes a line into a node's journal.
+    pub fn write_journal(&mut self, at: u64, shared: &Shared, event: journal::Event) {
+        let boot = *lock(&shared.boot);
+        self.journal.push(journal::Entry {
+            at,
+            node: shared.node,
+            boot: BootOf { counter: boot.counter, id: boot.id },
+            lineage: Some(LineageText(LINEAGE)),
+            event,
+        });
+    }
+}
+
+/// How long a log may take to vouch for its last write, with a slow disk.
+const UNCLAIMED_NS: u64 = 1_500_000_000;
+
+fn copy_of(database: DatabaseId, assigned: Assigned) -> CopyOf {
+    CopyOf { database: database.0, generation: assigned.generation.0, replica: assigned.replica.0 }
+}
+
+fn role_of(role: replication::Role) -> Option<Role> {
+    match role {
+        replication::Role::Learner => Some(Role::Learner),
+        replication::Role::Follower => Some(Role::Follower),
+        replication::Role::Candidate => Some(Role::Candidate),
+        replication::Role::Leader => Some(Role::Leader),
+        replication::Role::Stopped => None,
+    }
+}
+
+fn deliverer(
+    doors: &Doors,
+    acknowledged: &Arc<Mutex<Vec<(u64, Acknowledged)>>>,
+    trace: &Trace,
+) -> Deliverer {
+    let (doors, acknowledged, trace) = (doors.clone(), acknowledged.clone(), trace.clone());
+    Arc::new(move |node, request, patience, answer| {
+        let mut doors = lock(&doors);
+        let Some(door) = doors.get_mut(&node) else { return };
+        let (shared, noted, clock) = (door.shared.clone(), acknowledged.clone(), trace.clone());
+        let note = move |a: Acknowledged| lock(&noted).push((node, a));
+        let handled = async move {
+            answer(serve(shared, request, patience, note, move || clock.now_ns()).await);
+        };
+        door.runtime.spawn(Rt::scope(door.dice.next(), handled));
+    })
+}
+
+/// A lock that outlives a panic: the panic is the finding.
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poison| poison.into_inner())
+}
