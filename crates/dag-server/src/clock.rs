@@ -20,8 +20,3 @@ pub fn boottime_ns() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
-
-/// Milliseconds of the clock that [`boottime_ns`] reads.
-pub fn boottime() -> Millis {
-    Millis(boottime_ns() / 1_000_000)
-}

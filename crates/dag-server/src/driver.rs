@@ -65,9 +65,10 @@ pub async fn collect_reports(node: Arc<Node>) {
     let mut channels = AdminChannels::default();
     while !node.stopping.is_cancelled() {
         if let Ok(member) = node.member() {
+            let dag = member.formation.dag();
             for (id, peer) in member.peers.members() {
                 if id != node.id()
-                    && let Some(copies) = channels.ask(id, &peer.admin_address).await
+                    && let Some(copies) = channels.ask(id, &peer.admin_address, dag).await
                 {
                     node.reports.heard(id, copies);
                 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dag_types::{Boot, DatabaseId, Generation, Lineage, LogId, NodeId, ReplicaId, StoreId};
+use dag_types::{Boot, DatabaseId, Generation, Lineage, NodeId, ReplicaId};
 use serde::Serialize;
 
 use crate::clock;
@@ -219,28 +219,18 @@ impl Journal {
     }
 }
 
-/// The position of an acknowledgement.
-pub fn position(at: LogId) -> (u64, u64) {
-    (at.term, at.index)
-}
-
-/// A store as the journal shows it.
-pub fn store_text(store: StoreId) -> String {
-    store.to_string()
-}
-
 const UNPOISONED: &str = "no holder of this lock panics";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dag_types::ActivationId;
+    use dag_types::{ActivationId, StoreId};
 
     const COPY: CopyOf = CopyOf { database: 16, generation: 1, replica: 7 };
 
     fn events() -> Vec<Event<'static>> {
         let path = Path::new("/copies/16");
-        let store = || store_text(StoreId([1; 16]));
+        let store = || StoreId([1; 16]).to_string();
         vec![
             Event::Started { store: store() },
             Event::ReplicaBorn { copy: COPY, store: store(), path, why: "create" },

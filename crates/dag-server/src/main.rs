@@ -26,6 +26,7 @@ mod service;
 mod settings;
 mod status;
 mod store;
+mod sweep;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,7 +49,18 @@ struct Arguments {
 /// The settings cannot be used.
 const EXIT_SETTINGS: u8 = 2;
 
+/// A check that failed means that something does not hold that everything else stands on. Going on
+/// would be guessing, and ending is normal: another copy takes over, and the log brings all back.
+fn end_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
+}
+
 fn main() -> ExitCode {
+    end_on_panic();
     memory::tune();
     let arguments = Arguments::parse();
     let settings = match Settings::load(&arguments.settings) {

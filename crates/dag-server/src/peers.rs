@@ -122,11 +122,6 @@ impl Peers {
         self.known.read().expect(UNPOISONED).local.lineage
     }
 
-    /// Every link, the first one first.
-    pub fn chain(&self) -> Vec<Lineage> {
-        self.known.read().expect(UNPOISONED).chain.clone()
-    }
-
     /// Where the link to a node connects to.
     pub fn endpoints(self: &Arc<Self>) -> replication::link::grpc::Endpoints {
         let peers = self.clone();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use dag_api::admin::v1::dag_admin_service_client::DagAdminServiceClient;
 use dag_api::admin::v1::{CopyStatus, DatabaseCopy, ListCopiesRequest};
-use dag_types::{DatabaseId, NodeId};
+use dag_types::{DagId, DatabaseId, NodeId};
 use tonic::transport::{Channel, Endpoint};
 
 /// How often the others are asked.
@@ -79,10 +79,17 @@ pub struct AdminChannels {
 }
 
 impl AdminChannels {
-    /// Asks a node for its own copies.
-    pub async fn ask(&mut self, node: NodeId, address: &str) -> Option<Vec<DatabaseCopy>> {
+    /// Asks a node of this DAG for its own copies. Whoever has its address now and is of another
+    /// DAG is not heard.
+    pub async fn ask(
+        &mut self,
+        node: NodeId,
+        address: &str,
+        dag: DagId,
+    ) -> Option<Vec<DatabaseCopy>> {
         let mut client = self.client(node, address)?;
-        let request = ListCopiesRequest { node_id: node.0, ..ListCopiesRequest::default() };
+        let dag_id = dag.0.to_vec().into();
+        let request = ListCopiesRequest { node_id: node.0, dag_id, ..ListCopiesRequest::default() };
         let answer = tokio::time::timeout(PATIENCE, client.list_copies(request)).await.ok()?;
         let mut copies = answer.ok()?.into_inner().copies;
         copies.retain(|copy| copy.node_id == node.0);

@@ -25,6 +25,7 @@ use crate::service::health::Health;
 use crate::service::mailbox::MailboxServer;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
+use crate::sweep;
 
 /// Why a node cannot run.
 #[derive(Debug, Error)]
@@ -148,6 +149,7 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     let driver = tokio::spawn(driver::run(node.clone(), Health::new(reporter)));
     tokio::spawn(driver::collect_reports(node.clone()));
     tokio::spawn(driver::keep_house(node.clone()));
+    tokio::spawn(sweep::run(node.clone()));
     tracing::info!(
         node = %node.id(),
         store = %node.store_id(),

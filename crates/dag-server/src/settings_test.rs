@@ -106,3 +106,21 @@ fn what_is_no_size_and_no_span_is_refused() {
         assert!(text.parse::<Span>().is_err(), "{text}");
     }
 }
+
+#[test]
+fn every_settings_file_of_every_shape_can_be_used() {
+    let shapes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cluster-configs");
+    let mut files = 0;
+    for shape in std::fs::read_dir(shapes).unwrap().map(|entry| entry.unwrap().path()) {
+        if !shape.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(shape).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.file_name().is_some_and(|name| name != "dag.toml") {
+                Settings::load(&file).unwrap_or_else(|error| panic!("{error}"));
+                files += 1;
+            }
+        }
+    }
+    assert!(files >= 15, "only {files} settings files were found");
+}

@@ -10,9 +10,9 @@ mod verify;
 
 use std::sync::Arc;
 
-use dag_api::Problem;
 use dag_api::admin::v1 as api;
 use dag_api::admin::v1::dag_admin_service_server::{DagAdminService, DagAdminServiceServer};
+use dag_api::{Problem, Reason};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -32,6 +32,15 @@ impl AdminServer {
             .max_decoding_message_size(dag_api::limits::WIRE_BYTES_MAX)
             // The status of hundreds of databases.
             .max_encoding_message_size(4 * dag_api::limits::WIRE_BYTES_MAX)
+    }
+
+    /// Refuses a caller that believes this node to be of another DAG.
+    fn check_dag(&self, named: &[u8]) -> Result<(), Problem> {
+        let own = self.node.member()?.formation.dag();
+        if named.is_empty() || *named == own.0 {
+            return Ok(());
+        }
+        Err(Problem::new(Reason::WrongDag, format!("this node belongs to the DAG {own}")))
     }
 
     fn deadline<T>(&self, request: &Request<T>) -> Instant {
@@ -99,7 +108,8 @@ impl DagAdminService for AdminServer {
         &self,
         request: Request<api::ListCopiesRequest>,
     ) -> Result<Response<api::ListCopiesResponse>, Status> {
-        respond(self.copies(&request.into_inner()))
+        let request = request.into_inner();
+        respond(self.check_dag(&request.dag_id).and_then(|()| self.copies(&request)))
     }
 
     async fn verify_database(

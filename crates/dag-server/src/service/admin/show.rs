@@ -415,7 +415,10 @@ fn others_copy(node: &Node, record: &DatabaseRecord, replica: &ReplicaRecord) ->
         return with_status(blank, CopyStatus::ServiceDown, message.into());
     };
     let said = report.copies.iter().find(|copy| copy.replica_id == replica.replica).cloned();
-    let mut copy = said.unwrap_or(blank);
+    let mut copy = said.unwrap_or_else(|| {
+        let message = "its node has not told of it yet";
+        with_status(blank, CopyStatus::Initializing, message.into())
+    });
     copy.age_ms = report.age_ms();
     if !report.is_fresh() {
         let message = format!("its node was not heard for {} ms", report.age_ms());

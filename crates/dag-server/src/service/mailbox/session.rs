@@ -85,7 +85,9 @@ async fn read<S: Session>(
         };
         let Ok(Some(request)) = request else { break };
         let frame = S::frame(request);
-        if let Some(header) = &frame.header {
+        // One that is too large is refused for that, whatever else is under way.
+        let limit = server.message_limit();
+        if let Some(header) = frame.header.as_ref().filter(|header| header.size() <= limit) {
             match server.node.admit(S::database(header), Kind::Write, header.size()) {
                 Ok(permit) => admitted = Some(permit),
                 Err(problem) => {

@@ -185,12 +185,13 @@ fn set_small_when_idle(options: &mut Options, open_files: i32) {
 /// The engine's warnings go where the node's own go; it keeps no log file in the folder.
 fn logger(folder: &Path) -> InfoLogger {
     let folder = folder.to_owned();
-    InfoLogger::new_callback_logger(LogLevel::Warn, move |level, message| match level {
+    // The engine writes the settings of every state at whatever level it is given; at this one they
+    // can be told from its warnings.
+    InfoLogger::new_callback_logger(LogLevel::Info, move |level, message| match level {
         LogLevel::Error | LogLevel::Fatal => {
             tracing::error!(state = %folder.display(), "{message}");
         }
         LogLevel::Warn => tracing::warn!(state = %folder.display(), "{message}"),
-        // The settings of every state, which the engine writes whatever level is asked for.
         LogLevel::Header | LogLevel::Info | LogLevel::Debug => {}
     })
 }

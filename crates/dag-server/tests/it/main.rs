@@ -1,0 +1,14 @@
+//! `holdfastd` as a process: real disks, real sockets on loopback, killed and started again.
+//!
+//! | file | what it proves |
+//! | --- | --- |
+//! | `creation` | nothing makes itself a DAG; creation may be repeated; what does not fit is refused |
+//! | `mail` | a mail's way in and out, and what bad input gets |
+//! | `failure` | kills, restarts, and what was acknowledged |
+//! | `limits` | admission, a full disk, deadlines |
+
+mod cluster;
+mod creation;
+mod failure;
+mod limits;
+mod mail;
