@@ -38,7 +38,14 @@ type OnFault = Box<dyn Fn(&str) + Send + Sync>;
 struct Slot {
     store: Arc<dyn StateStore>,
     uses: Arc<()>,
-    absent: bool,
+    /// The uses of the state that was taken away; those of its absence do not count.
+    ending: Option<Arc<()>>,
+}
+
+impl Slot {
+    fn new(store: Arc<dyn StateStore>) -> Self {
+        Self { store, uses: Arc::new(()), ending: None }
+    }
 }
 
 impl OpenCopy {
@@ -50,7 +57,7 @@ impl OpenCopy {
         volume: Volume,
     ) -> Arc<Self> {
         let store = std::mem::replace(&mut directory.state, Arc::new(Absent));
-        let slot = Slot { store, uses: Arc::new(()), absent: false };
+        let slot = Slot::new(store);
         Arc::new(Self {
             log: directory.log.clone(),
             engine,
@@ -104,19 +111,20 @@ impl OpenCopy {
     /// Takes the state away: from here on it is absent.
     pub(crate) fn take_away(&self) {
         let mut slot = self.slot.write().expect("no panic while held");
-        slot.store = Arc::new(Absent);
-        slot.absent = true;
+        let before = std::mem::replace(&mut *slot, Slot::new(Arc::new(Absent)));
+        slot.ending = Some(before.ending.unwrap_or(before.uses));
     }
 
     /// Whether somebody still uses the state that was taken away.
     pub(crate) fn in_use(&self) -> bool {
-        Arc::strong_count(&self.slot.read().expect("no panic while held").uses) > 1
+        let slot = self.slot.read().expect("no panic while held");
+        slot.ending.as_ref().is_some_and(|uses| Arc::strong_count(uses) > 1)
     }
 
     /// Puts a flushed state in the place of the one that was taken away, of which no use is left.
     /// After a crash there is the one or the other, whole.
     pub(crate) fn adopt(&self, fresh: Arc<dyn StateStore>) -> Result<(), StateError> {
-        assert!(!self.in_use(), "the old state is open no longer");
+        assert!(self.is_absent() && !self.in_use(), "the old state is open no longer");
         assert_eq!(Arc::strong_count(&fresh), 1, "the new state is held by nobody else");
         let position = state::applied(&*fresh)?;
         drop(fresh);
@@ -134,8 +142,7 @@ impl OpenCopy {
 
     fn put_back(&self, folder: &Path) -> Result<(), StateError> {
         let store = self.engine.open(folder)?;
-        let slot = Slot { store, uses: Arc::new(()), absent: false };
-        *self.slot.write().expect("no panic while held") = slot;
+        *self.slot.write().expect("no panic while held") = Slot::new(store);
         Ok(())
     }
 
@@ -153,7 +160,7 @@ impl OpenCopy {
     }
 
     fn is_absent(&self) -> bool {
-        self.slot.read().expect("no panic while held").absent
+        self.slot.read().expect("no panic while held").ending.is_some()
     }
 }
 
