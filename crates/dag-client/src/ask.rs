@@ -173,10 +173,12 @@ impl Shared {
         status: Status,
         trial: &mut Trial,
     ) -> Result<Next, Stop> {
-        let why = format!("{} answered {}: {}", node.endpoint, status.code(), status.message());
         let Some(problem) = Problem::from_status(&status) else {
+            let (code, message) = (status.code(), status.message());
+            let why = format!("{} answered {code}: {message}", node.endpoint);
             return self.foreign(question.whom, node, status, why, trial);
         };
+        let why = format!("{} answered: {problem}", node.endpoint);
         match problem.reason.retry() {
             Retry::Never => return Err(Stop::Failed(problem.into())),
             Retry::Relocate => return Err(Stop::Relocate(problem)),
