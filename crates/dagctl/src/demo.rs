@@ -122,6 +122,7 @@ impl Story<'_> {
         self.compare(&client, &mails, times).await?;
         self.bring_back(cluster, times).await?;
         self.verify(&admin, times).await?;
+        status::wait_healthy(&admin, PATIENCE).await?;
         // Programs get the summary alone.
         let shown = status::shown(&admin.get_status().await?);
         self.form.say(format!("\n{}", status::show(&shown)));
@@ -242,11 +243,14 @@ impl Story<'_> {
         times.failover_ms = times.import.longest_gap_ms;
         times.new_active_node = active_of(DATABASES[0], admin).await?;
         self.form.say(format!(
-            "kill -9 of node {victim} in the middle: the longest pause was {} ms; node {} took {} over.\n{}",
+            "kill -9 of node {victim} in the middle: the longest pause was {} ms; node {} took {} over.\n\
+             {} mails acknowledged in {:.1} s, {:.0} a second.",
             times.failover_ms,
             times.new_active_node,
             DATABASES[0],
-            times.import.line()
+            times.import.stored + times.import.already_there,
+            times.import.seconds,
+            times.import.rate
         ));
         times.killed_node = victim;
         Ok(())

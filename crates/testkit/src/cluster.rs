@@ -321,10 +321,12 @@ impl LocalCluster {
     }
 }
 
-/// What a process owns ends with it: nothing of a test's cluster stays behind.
+/// What a process owns ends with it: nothing of a test's cluster stays behind. Others may open the
+/// cluster meanwhile, and close it without harm.
 impl Drop for LocalCluster {
     fn drop(&mut self) {
-        if self.record.owner.is_some() && self.folder.join(FILE).exists() {
+        let owned = self.record.owner.is_some() && self.record.owner == ProcessName::own().ok();
+        if owned && self.folder.join(FILE).exists() {
             let _ = self.destroy();
         }
     }

@@ -13,7 +13,7 @@ use crate::shape::{Setting, Timeouts};
 
 /// The variable that names the folder of the programs under test.
 pub const BINS: &str = "HOLDFAST_BIN";
-/// Set to anything, a failed test's cluster folder stays where it is.
+/// Set to anything, a test's cluster folder stays where it is.
 pub const KEEP: &str = "HOLDFAST_KEEP";
 
 /// The folder of the programs under test. There is no guess: testing an old build unnoticed would
@@ -154,18 +154,18 @@ impl DerefMut for ScratchCluster {
     }
 }
 
+/// A failed test shows the ends of its nodes' logs. One that fails with an error instead of a panic
+/// cannot be told from one that passed, so the variable alone decides whether its folder stays.
 impl Drop for ScratchCluster {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
+        let keep = std::env::var_os(KEEP).is_some();
+        if std::thread::panicking() || keep {
+            for name in self.cluster.names() {
+                let tail = self.cluster.log_tail(&name).unwrap_or_default();
+                eprintln!("--- the last lines of node {name}:\n{tail}");
+            }
         }
-        for name in self.cluster.names() {
-            let tail = self.cluster.log_tail(&name).unwrap_or_default();
-            eprintln!("--- the last lines of node {name}:\n{tail}");
-        }
-        if std::env::var_os(KEEP).is_some()
-            && let Some(folder) = self.folder.take()
-        {
+        if keep && let Some(folder) = self.folder.take() {
             eprintln!("--- the cluster's folder stays at {}", folder.keep().display());
         }
     }

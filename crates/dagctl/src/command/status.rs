@@ -231,7 +231,8 @@ pub fn show(shown: &Shown) -> String {
     for warning in &shown.warnings {
         text.push_str(&format!("\n{} {}: {}", warning.severity, warning.code, warning.message));
     }
-    if !shown.message.is_empty() {
+    // A member has nothing to say beyond what is shown above.
+    if shown.state != state_name(NodeState::Member) && !shown.message.is_empty() {
         text.push_str(&format!("\n\n{}", shown.message));
     }
     text
