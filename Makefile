@@ -31,10 +31,13 @@ demo: build ## A two-site DAG: mails in, its active node killed, every mail back
 	$(BIN)/dagctl demo $(if $(MAIL),--mail "$(MAIL)")
 
 .PHONY: test
-test: build ## Every test; no root, no network, no fixed port
-	HOLDFAST_BIN=$(BIN) $(CARGO) test $(FLAGS) $(SHIPPED) --lib --bins --tests
+test: build ## Every test of one machine's code; no root, no network, no fixed port
+	$(CARGO) test $(FLAGS) $(SHIPPED) --exclude cluster --lib --bins --tests
 	$(CARGO) test $(FLAGS) $(PLANTED)
-	$(CARGO) test $(FLAGS) -p sim
+
+.PHONY: chaos
+chaos: build ## Real processes under real faults
+	HOLDFAST_BIN=$(BIN) $(CARGO) test $(FLAGS) -p cluster -- --test-threads 1
 
 .PHONY: lint
 lint: prepare ## Formatting, clippy, and the rules of ARCHITECTURE.md
