@@ -32,11 +32,12 @@ demo: build ## A two-site DAG: mails in, its active node killed, every mail back
 
 .PHONY: test
 test: build ## Every test of one machine's code; no root, no network, no fixed port
-	$(CARGO) test $(FLAGS) $(SHIPPED) --exclude cluster --lib --bins --tests
+	$(CARGO) test $(FLAGS) $(SHIPPED) --exclude cluster --lib --bins --test it --test planted
 	$(CARGO) test $(FLAGS) $(PLANTED)
 
 .PHONY: chaos
 chaos: build ## Real processes under real faults
+	$(CARGO) test $(FLAGS) -p dag-server --test process
 	HOLDFAST_BIN=$(BIN) $(CARGO) test $(FLAGS) -p cluster -- --test-threads 1
 
 .PHONY: lint
