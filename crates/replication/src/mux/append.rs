@@ -5,7 +5,7 @@
 //! when it is polled: it takes requests while there is credit, puts them into the pipe's shared
 //! outbox, and yields acks. Dropping it ends the session.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -63,7 +63,7 @@ struct Connection {
 }
 
 /// Where acks go; `None` once the pipe is broken.
-type Sessions = Option<HashMap<u64, mpsc::Sender<pb::AppendAck>>>;
+type Sessions = Option<BTreeMap<u64, mpsc::Sender<pb::AppendAck>>>;
 
 impl AppendClient {
     pub fn new(dialer: Arc<Dialer>, to: NodeId) -> Self {
@@ -120,7 +120,7 @@ impl Connection {
             outbox,
             ended,
             next_session: AtomicU64::new(1),
-            sessions: Mutex::new(Some(HashMap::new())),
+            sessions: Mutex::new(Some(BTreeMap::new())),
         });
         let (pipe, validity) = opened.split(dialer);
         tokio::spawn(connection.clone().run(pipe, validity, calls, endings));

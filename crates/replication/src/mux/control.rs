@@ -5,7 +5,7 @@
 //! waits along at once. The lease that a heartbeat renews counts from before that wait, so the wait
 //! costs a little of the lease and never lengthens it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,7 +142,7 @@ struct UnderWay {
     outbox: Vec<pb::ControlCall>,
     /// When the outbox leaves; meaningful while something is in it.
     leaves: Option<Instant>,
-    unanswered: HashMap<u64, oneshot::Sender<Result<Answer, LinkError>>>,
+    unanswered: BTreeMap<u64, oneshot::Sender<Result<Answer, LinkError>>>,
 }
 
 impl UnderWay {

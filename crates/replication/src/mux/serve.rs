@@ -4,7 +4,7 @@
 //! to its session's queue, answers go to a writer. A session that sends more than its credit is
 //! ended, not waited for.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dag_api::peer::v1 as pb;
@@ -190,7 +190,7 @@ async fn transfer<R: AsyncRuntime>(
 struct AppendServer<R: AsyncRuntime> {
     table: Arc<GroupTable<R>>,
     from: NodeId,
-    sessions: HashMap<u64, SessionEnd>,
+    sessions: BTreeMap<u64, SessionEnd>,
     acks: mpsc::UnboundedSender<pb::AppendAck>,
 }
 
@@ -203,7 +203,7 @@ struct SessionEnd {
 async fn append<R: AsyncRuntime>(table: Arc<GroupTable<R>>, from: NodeId, pipe: Pipe) {
     let Pipe { sender, mut receiver } = pipe;
     let (acks, waiting) = mpsc::unbounded_channel();
-    let mut server = AppendServer { table, from, sessions: HashMap::new(), acks };
+    let mut server = AppendServer { table, from, sessions: BTreeMap::new(), acks };
     let calls = async {
         while let Some(Ok(frame)) = receiver.next().await {
             let Some(pb::frame::Frame::Appends(appends)) = frame.frame else { return };
