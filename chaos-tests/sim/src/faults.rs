@@ -67,6 +67,7 @@ impl UnderWay {
             node.resume();
             node.clock_permille = 1000;
             node.disk.slow_down(Duration::ZERO);
+            node.disk.keep();
             if node.disk.is_off() {
                 world.stop(id, true);
             }

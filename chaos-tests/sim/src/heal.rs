@@ -51,7 +51,9 @@ pub fn heal(world: &mut World) -> bool {
 fn restart_harmed(world: &mut World) {
     for id in 1..=NODES {
         let fails = world.failed.keys().any(|(node, _)| *node == id);
-        if fails && world.harmed.contains(&id) {
+        let life = world.nodes[&id].life.as_ref();
+        let not_started = life.is_some_and(|life| life.shared.state().not_started.is_some());
+        if (fails || not_started) && world.harmed.contains(&id) {
             world.stop(id, false);
             world.start(id);
         }

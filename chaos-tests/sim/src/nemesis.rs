@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 use crate::schedule::Weather;
-use crate::shape::{DATA_NODES, FIRST_DATABASE, LAST_DATABASE, NODES, WITNESS};
+use crate::shape::{FIRST_DATABASE, LAST_DATABASE, NODES};
 
 /// A fault and its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +141,7 @@ pub enum Fault {
         /// After so many that do not.
         after: u64,
     },
-    /// A bit of a copy's files rots while the node is down, which it is made for this.
+    /// A node goes down, and a bit of one of its copies' files rots meanwhile.
     BitRot {
         /// Which.
         node: u64,
@@ -267,12 +267,9 @@ const KINDS: u64 = 23;
 
 fn draw_fault(dice: &mut Dice, kind: u64, weather: &Weather) -> Fault {
     let node = dice.between(1, NODES);
-    let data_node = dice.between(1, DATA_NODES);
     let database = dice.between(FIRST_DATABASE, LAST_DATABASE);
     let site = dice.below(2);
-    // The witness holds no mailbox database; its disk matters less.
-    let victim = if weather.victim == WITNESS { data_node } else { weather.victim };
-    let victim = if weather.victim == WITNESS { WITNESS } else { victim };
+    let victim = weather.victim;
     let draw = dice.next() >> 16;
     match kind {
         0 => Fault::Crash { node },

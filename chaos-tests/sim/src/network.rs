@@ -216,13 +216,9 @@ impl State {
     }
 
     fn move_pipes(&mut self) {
-        let ids: Vec<u64> = self.pipes.keys().copied().collect();
-        for id in ids {
-            let mut pipe = self.pipes.remove(&id).expect("listed above");
-            if pipe.silent || self.move_pipe(id, &mut pipe) {
-                self.pipes.insert(id, pipe);
-            }
-        }
+        let mut pipes = std::mem::take(&mut self.pipes);
+        pipes.retain(|id, pipe| pipe.silent || self.move_pipe(*id, pipe));
+        self.pipes = pipes;
     }
 
     /// False where the direction has ended.

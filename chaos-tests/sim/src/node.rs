@@ -112,6 +112,8 @@ pub struct Running {
     pub failed: BTreeMap<DatabaseId, String>,
     /// Why the node itself did not start.
     pub not_started: Option<String>,
+    /// How often any of these changed.
+    pub changes: u64,
     place: Option<Place>,
     attached: BTreeMap<DatabaseId, Attached>,
 }
@@ -303,6 +305,7 @@ impl Shared {
                 {
                     let mut state = self.state();
                     state.opened.insert(database, opened);
+                    state.changes += 1;
                     state.attached.insert(database, attached);
                 }
                 let spec = GroupSpec {
@@ -313,14 +316,20 @@ impl Shared {
                     may_mount: true,
                 };
                 if let Err(error) = registry.start(spec, copy, machine(database)).await {
-                    self.state().failed.insert(database, error.to_string());
+                    self.note_failed(database, error.to_string());
                 }
             }
             Err(fault) => {
                 self.trace.tell(format!("node {} db {database} not opened: {fault}", self.node));
-                self.state().failed.insert(database, fault.to_string());
+                self.note_failed(database, fault.to_string());
             }
         }
+    }
+
+    fn note_failed(&self, database: DatabaseId, why: String) {
+        let mut state = self.state();
+        state.failed.insert(database, why);
+        state.changes += 1;
     }
 
     fn open_copy(
@@ -436,7 +445,9 @@ impl BootOf {
             Ok(root) => Arc::new(root),
             Err(fault) => {
                 self.shared.trace.tell(format!("node {id} not started: {fault}"));
-                self.shared.state().not_started = Some(fault.to_string());
+                let mut state = self.shared.state();
+                state.not_started = Some(fault.to_string());
+                state.changes += 1;
                 return;
             }
         };

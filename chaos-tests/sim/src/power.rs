@@ -51,6 +51,11 @@ impl PowerDisk {
         self.power().off = true;
     }
 
+    /// The power stays, whatever was said before.
+    pub fn keep(&self) {
+        self.power().off_at = None;
+    }
+
     /// Whether the power has gone.
     pub fn is_off(&self) -> bool {
         self.power().off

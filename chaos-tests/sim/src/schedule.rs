@@ -78,9 +78,9 @@ impl Weather {
             flush_age_ms: *dice.pick(&[100, 500, 2_000]),
             segment_bytes: *dice.pick(&[32 << 10, 64 << 10, 256 << 10]),
             keep_entries: *dice.pick(&[8, 64, 1024]),
-            clients: dice.between(2, 4),
+            clients: dice.between(2, 3),
             mailboxes: dice.between(1, 2),
-            think_ms: *dice.pick(&[10, 30, 60]),
+            think_ms: *dice.pick(&[60, 120, 200]),
             victim: dice.between(1, 5),
         }
     }

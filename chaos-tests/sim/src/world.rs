@@ -76,6 +76,8 @@ pub struct World {
     doors: Doors,
     acknowledged: Arc<Mutex<Vec<(u64, Acknowledged)>>>,
     checked: BTreeSet<(u64, u64, DatabaseId)>,
+    /// Changes of each node's copies that were looked at.
+    seen_changes: BTreeMap<u64, u64>,
     dice: Dice,
 }
 
@@ -122,6 +124,7 @@ impl World {
             doors,
             acknowledged,
             checked: BTreeSet::new(),
+            seen_changes: BTreeMap::new(),
             dice: dice.fork("world"),
         }
     }
@@ -193,6 +196,7 @@ impl World {
             self.gather_from(&shared, off);
         }
         self.checked.retain(|(node, _, _)| *node != id);
+        self.seen_changes.remove(&id);
     }
 
     /// Runs something in a node's runtime and waits for its result.
@@ -290,10 +294,12 @@ impl World {
                 promise.applied = promise.applied.max(Some(last.index));
                 None
             }
-            Event::Voted { term, replica, .. } => {
+            Event::Voted { term, replica, committed } => {
                 promise.voted = promise.voted.max(term);
                 self.check_term(node, database, assigned, term);
-                Some(journal::Event::Voted { copy, term, voted_for: replica.0 })
+                // A committed one is the vote that others gave to the leader of this term.
+                let voted_for = replica.0;
+                (!committed).then_some(journal::Event::Voted { copy, term, voted_for })
             }
             Event::Role { role, term } => {
                 self.check_term(node, database, assigned, term);
@@ -342,10 +348,14 @@ impl World {
     fn check_opened(&mut self, node: u64, shared: &Shared) {
         let (opened, failed, not_started) = {
             let state = shared.state();
+            if self.seen_changes.insert(node, state.changes) == Some(state.changes) {
+                return;
+            }
             (state.opened.clone(), state.failed.clone(), state.not_started.clone())
         };
         if let Some(why) = not_started
             && self.checked.insert((node, 1, DatabaseId::CONTROL))
+            && !self.harmed.contains(&node)
         {
             self.find(format!("F2: node {node} does not start: {why}"));
         }

@@ -1,0 +1,81 @@
+//! Simulated clusters in `make test`: schedules of seeds, saved schedules, and the same seed twice.
+//!
+//! `SIM_SCHEDULES` sets how many seeds are run (200 without it), `SIM_SEED` the first one.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sim::panics;
+use sim::run::run;
+use sim::schedule::Schedule;
+
+const JOBS: u64 = 2;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// What was found, by seed.
+fn failures(first: u64, count: u64) -> Vec<String> {
+    panics::keep();
+    let next = AtomicU64::new(0);
+    let found = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..JOBS {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    let outcome = run(&Schedule::draw(first + number), false);
+                    if !outcome.is_good() {
+                        let words = outcome.words().join("; ");
+                        found.lock().unwrap().push(format!("seed {}: {words}", first + number));
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap()
+}
+
+#[test]
+fn no_schedule_breaks_a_promise() {
+    let found = failures(number("SIM_SEED", 1), number("SIM_SCHEDULES", 200));
+    assert!(found.is_empty(), "{}\nREPRODUCE: make sim SEED=<seed> N=1", found.join("\n"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    panics::keep();
+    for seed in [3, 14, 15] {
+        let schedule = Schedule::draw(seed);
+        assert_eq!(run(&schedule, false).trace, run(&schedule, false).trace, "seed {seed}");
+    }
+}
+
+#[test]
+fn every_saved_schedule_holds_now() {
+    panics::keep();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../regress");
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the folder of saved schedules")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    files.sort();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("a readable file");
+        let schedule: Schedule = serde_json::from_str(&text).expect("a schedule");
+        let outcome = run(&schedule, false);
+        assert!(outcome.is_good(), "{}: {}", file.display(), outcome.words().join("; "));
+    }
+}
+
+#[test]
+fn an_entry_of_an_unknown_type_stops_every_copy_that_meets_it() {
+    panics::keep();
+    assert_eq!(sim::upgrade::run(1), Vec::<String>::new());
+}
