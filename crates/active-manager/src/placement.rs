@@ -259,7 +259,7 @@ fn in_turns<'d>(first: &str, sites: &BTreeMap<&str, Vec<&'d Node>>) -> Vec<&'d N
 
 fn odd_at_most(count: usize, max: usize) -> usize {
     let count = count.min(max);
-    if count.is_multiple_of(2) { count.saturating_sub(1) } else { count }
+    if count % 2 == 0 { count.saturating_sub(1) } else { count }
 }
 
 /// The voters of the control group, and what follows from where they stand.
@@ -295,7 +295,7 @@ fn one_site_control<'d>(
     let nodes: Vec<&Node> = sites.values().flatten().copied().collect();
     // An even number of data nodes is made odd by the witness rather than by leaving one out.
     match witness {
-        Some(witness) if nodes.len().is_multiple_of(2) && nodes.len() < VOTERS_MAX => {
+        Some(witness) if nodes.len() % 2 == 0 && nodes.len() < VOTERS_MAX => {
             nodes.into_iter().chain([witness]).collect()
         }
         _ => {

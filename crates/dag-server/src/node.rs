@@ -26,7 +26,6 @@ use crate::admission::{Admission, Kind, Permit};
 use crate::clock;
 use crate::formation::{Formation, Own, Refusal, Stage};
 use crate::journal::{Acknowledged, CopyOf, Event, Journal, Role};
-use crate::machine::View;
 use crate::peers::Peers;
 use crate::reports::Reports;
 use crate::service::deadline;
@@ -157,40 +156,15 @@ impl Node {
         self.member.get().map(|member| member.peers.lineage()).unwrap_or_default()
     }
 
-    /// A database of the DAG, if this node's control log tells of it yet.
-    pub fn database(&self, id: DatabaseId) -> Option<DatabaseRecord> {
-        self.control()?.database(id).cloned()
-    }
-
-    /// Turns "not known here" into "there is none" where that is certain.
-    ///
-    /// A node that started a moment ago, or is a little behind, does not know every database yet; a
-    /// client would give up for good on its word. So only the control group's leader says it, after
-    /// a majority confirmed that it still is.
-    pub async fn absent(
-        &self,
-        database: DatabaseId,
-        deadline: Instant,
-        passing: Problem,
-    ) -> Problem {
-        const CONTROL: DatabaseId = DatabaseId::CONTROL;
-        if passing.reason != Reason::NotActiveCopy || self.database(database).is_some() {
-            return passing;
-        }
-        let Some(group) = self.member.get().and_then(|member| member.registry.get(CONTROL)) else {
-            return passing;
-        };
-        if group.read_barrier(deadline).await.is_err() {
-            return passing;
-        }
-        let known = ControlState::read(&View(&*group.view()));
-        let known = known.ok().flatten().is_some_and(|state| state.database(database).is_some());
-        if known {
-            return passing;
-        }
-        let text =
-            format!("there is no database {database}; `dagctl db list` shows those there are");
-        Problem::new(Reason::DatabaseNotFound, text).database(database)
+    /// A database of the DAG.
+    pub fn database(&self, id: DatabaseId) -> Result<DatabaseRecord, Problem> {
+        self.member()?;
+        let control = self.control();
+        let record = control.as_ref().and_then(|state| state.database(id));
+        record.cloned().ok_or_else(|| {
+            let text = format!("there is no database {id}; `dagctl db list` shows those there are");
+            Problem::new(Reason::DatabaseNotFound, text).database(id)
+        })
     }
 
     fn own(&self) -> Own {
@@ -285,6 +259,7 @@ impl Node {
         if let Some(group) = self.member()?.registry.get(database) {
             return Ok(group);
         }
+        self.database(database)?;
         let failed = self.failed.lock().expect(UNPOISONED).get(&database).cloned();
         match failed {
             None => Err(status::not_active(database, self.hint(database))),
@@ -343,10 +318,7 @@ impl Node {
         command: Bytes,
         deadline: Instant,
     ) -> Result<Answer, Problem> {
-        let group = match self.group(database) {
-            Ok(group) => group,
-            Err(problem) => return Err(self.absent(database, deadline, problem).await),
-        };
+        let group = self.group(database)?;
         if self.store.pressure(database) == Pressure::Slow {
             tokio::time::sleep(SLOW_DOWN).await;
         }
@@ -363,10 +335,7 @@ impl Node {
 
     /// A linearizable view.
     pub async fn read(&self, database: DatabaseId, deadline: Instant) -> Result<Reading, Problem> {
-        let group = match self.group(database) {
-            Ok(group) => group,
-            Err(problem) => return Err(self.absent(database, deadline, problem).await),
-        };
+        let group = self.group(database)?;
         let at = group.read_barrier(deadline).await;
         let at = at.map_err(|error| status::read(&error, database, self.hint(database)))?;
         let token = self.token(&group, at.index);
