@@ -1,12 +1,14 @@
-//! The documents lead somewhere: links between them, paths in backticks, and a page for each error.
+//! The documents lead somewhere: links between them, paths and tests in backticks.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-/// Every dead link, missing file and missing page, in words.
+/// Every dead link, missing file and missing test, in words.
 pub fn problems(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut problems = Vec::new();
+    let functions = functions(root)?;
     for document in documents(root)? {
         let text = std::fs::read_to_string(&document)
             .with_context(|| format!("read {}", document.display()))?;
@@ -22,6 +24,11 @@ pub fn problems(root: &Path) -> anyhow::Result<Vec<String>> {
                 problems.push(format!("{name}: there is no {path}"));
             }
         }
+        for test in named_tests(&text) {
+            if !functions.contains(test) {
+                problems.push(format!("{name}: there is no test {test}"));
+            }
+        }
     }
     Ok(problems)
 }
@@ -35,21 +42,38 @@ fn documents(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
             found.push(path);
         }
     }
-    collect(&root.join("docs"), &mut found)?;
+    collect(&root.join("docs"), "md", &mut found)?;
     found.sort();
     Ok(found)
 }
 
-fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+fn collect(folder: &Path, wanted: &str, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            collect(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "md") {
+            collect(&path, wanted, found)?;
+        } else if path.extension().is_some_and(|extension| extension == wanted) {
             found.push(path);
         }
     }
     Ok(())
+}
+
+/// The names of all functions of the repository, tests among them.
+fn functions(root: &Path) -> anyhow::Result<HashSet<String>> {
+    let mut sources = Vec::new();
+    for top in ["crates", "chaos-tests"] {
+        collect(&root.join(top), "rs", &mut sources)?;
+    }
+    let mut names = HashSet::new();
+    for source in sources {
+        let text = std::fs::read_to_string(&source)
+            .with_context(|| format!("read {}", source.display()))?;
+        for after in text.split("fn ").skip(1) {
+            names.insert(after.chars().take_while(|&c| is_of_name(c)).collect());
+        }
+    }
+    Ok(names)
 }
 
 /// Targets of `[text](target)` inside the repository, without their anchors.
@@ -73,6 +97,16 @@ fn named_paths(text: &str) -> Vec<&str> {
         .collect()
 }
 
+/// Words in backticks that can only be tests: their names are sentences.
+fn named_tests(text: &str) -> Vec<&str> {
+    let sentence = |word: &&str| word.matches('_').count() >= 3 && word.chars().all(is_of_name);
+    text.split('`').skip(1).step_by(2).filter(sentence).collect()
+}
+
+fn is_of_name(character: char) -> bool {
+    character == '_' || character.is_ascii_lowercase() || character.is_ascii_digit()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +121,11 @@ mod tests {
     fn a_path_is_a_word_in_backticks_below_a_known_folder() {
         let text = "see `crates/mailbox/src/apply.rs` and `cargo test` and `crates/*/src`";
         assert_eq!(named_paths(text), ["crates/mailbox/src/apply.rs"]);
+    }
+
+    #[test]
+    fn a_test_is_a_sentence_in_backticks() {
+        let text = "`a_b_c_d` and `two_words` and `A_b_c_d_e` and `x/a_b_c_d`";
+        assert_eq!(named_tests(text), ["a_b_c_d"]);
     }
 }
