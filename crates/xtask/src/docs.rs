@@ -1,4 +1,5 @@
-//! The documents lead somewhere: links between them, paths and tests in backticks.
+//! The documents lead somewhere: links between them, paths and tests in backticks, and a row for
+//! each reason of an error.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,27 @@ pub fn problems(root: &Path) -> anyhow::Result<Vec<String>> {
             }
         }
     }
+    problems.extend(unexplained_reasons(root)?);
     Ok(problems)
+}
+
+/// Whoever meets an error at night looks up its reason: each one has a row.
+fn unexplained_reasons(root: &Path) -> anyhow::Result<Vec<String>> {
+    let read = |path: &str| {
+        std::fs::read_to_string(root.join(path)).with_context(|| format!("read {path}"))
+    };
+    let (reasons, page) = (read("crates/dag-api/src/reason.rs")?, read("docs/errors.md")?);
+    let names = reasons.lines().filter_map(name_of_reason);
+    let missing = names.filter(|name| !page.contains(&format!("\n| `{name}` |")));
+    Ok(missing.map(|name| format!("docs/errors.md: no row for {name}")).collect())
+}
+
+/// The name on the wire in a line like `NoQuorum = "NO_QUORUM", Unavailable, Elsewhere;`.
+fn name_of_reason(line: &str) -> Option<&str> {
+    let (_, rest) = line.trim().strip_suffix(';')?.split_once(" = \"")?;
+    let (name, code) = rest.split_once("\", ")?;
+    let known = name.chars().all(|c| c == '_' || c.is_ascii_uppercase());
+    (known && !code.is_empty()).then_some(name)
 }
 
 /// The Markdown files at the top and below `docs/`.
@@ -127,5 +148,12 @@ mod tests {
     fn a_test_is_a_sentence_in_backticks() {
         let text = "`a_b_c_d` and `two_words` and `A_b_c_d_e` and `x/a_b_c_d`";
         assert_eq!(named_tests(text), ["a_b_c_d"]);
+    }
+
+    #[test]
+    fn a_reason_is_read_from_its_line() {
+        let line = "    NoQuorum = \"NO_QUORUM\", Unavailable, Elsewhere;";
+        assert_eq!(name_of_reason(line), Some("NO_QUORUM"));
+        assert_eq!(name_of_reason("pub const DOMAIN: &str = \"holdfast\";"), None);
     }
 }
