@@ -164,8 +164,8 @@ async fn measure(groups: &[Group], bytes: usize, proposers: usize, time: Duratio
     took.sort();
     let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
-        "groups={} bytes={bytes} proposers={proposers}: {:.0} entries/s, p50 {:.2} ms, p99 {:.2} ms, \
-         {:.0} us CPU per entry",
+        "groups={} bytes={bytes} proposers={proposers}: {:.0} entries/s, p50 {:.2} ms, \
+         p99 {:.2} ms, {:.0} us CPU per entry",
         groups.len(),
         took.len() as f64 / seconds,
         at(0.5),

@@ -1,5 +1,7 @@
 //! Where work that may wait for a disk is done.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 /// Production does it on threads beside the runtime, so that one slow copy holds up nobody else;
 /// a simulation does it in place, so that the same seed gives the same run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,4 +28,24 @@ impl Offload {
             },
         }
     }
+
+    /// The same for work in which a broken rule panics: the words of the panic come back, so that
+    /// the copy can be failed with them instead of hanging.
+    pub(crate) async fn run_caught<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, String> {
+        // What the work leaves behind half done is not used any more: the copy fails.
+        self.run(move || catch_unwind(AssertUnwindSafe(work)).map_err(|panic| words(&*panic)))
+            .await
+    }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    format!(
+        "a rule was broken: {}",
+        text.unwrap_or("a panic without words")
+    )
 }

@@ -131,3 +131,21 @@ async fn a_slow_network_only_takes_longer() {
     cluster.digests_are_equal().await;
     cluster.stop().await;
 }
+
+/// A node that is gone must not cost the others a core: each kind of stream has its pause.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_gone_is_not_dialled_in_a_loop() {
+    let mut cluster = Cluster::with_database(3, 3, Ground::Simulated).await;
+    cluster.put("before", b"1").await;
+    let gone = others(cluster.active(DB).await)[0];
+    cluster.kill(gone).await;
+    cluster.put("after", b"2").await;
+    let (began, before) = (Instant::now(), cluster.network.attempts());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (took, dialled) = (began.elapsed(), cluster.network.attempts() - before);
+    // Two nodes, two kinds of stream, a pause of 50 ms each.
+    let pauses = took.as_millis() as u64 / 50;
+    assert!(dialled <= 4 * (pauses + 1), "{dialled} times in {took:?}");
+    assert!(dialled > 0, "it would be found when it comes back");
+    cluster.stop().await;
+}

@@ -4,7 +4,7 @@ use dag_types::DatabaseId;
 use replication::{Event, ProposeError, Role};
 
 use crate::cluster::{Cluster, DB, Ground, patience, until};
-use crate::machine::{POISON, put};
+use crate::machine::{PANIC, POISON, put};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machines_fault_fails_the_copies_and_no_other_group() {
@@ -25,6 +25,22 @@ async fn a_machines_fault_fails_the_copies_and_no_other_group() {
     let refused = cluster.group(active, DB).propose(put("key", b"2"), patience()).await;
     assert!(matches!(refused, Err(ProposeError::Failed { .. })), "{refused:?}");
     cluster.put_in(other, "key", b"3").await;
+    cluster.stop().await;
+}
+
+/// A copy that panicked would else hang: neither well nor Failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_rule_fails_the_copies_and_does_not_hang_them() {
+    let cluster = Cluster::with_database(3, 3, Ground::Simulated).await;
+    cluster.put("key", b"1").await;
+    let active = cluster.active(DB).await;
+    let broken = cluster.group(active, DB).propose(put(PANIC, b""), patience()).await;
+    assert!(matches!(broken, Err(ProposeError::OutcomeUnknown { .. })), "{broken:?}");
+    for id in 1..=3 {
+        until("the copy is Failed", || cluster.status(id).failed.is_some()).await;
+        assert!(cluster.status(id).failed.expect("a reason").contains("a broken rule"));
+        until("it does not run", || cluster.status(id).role == Role::Stopped).await;
+    }
     cluster.stop().await;
 }
 

@@ -31,6 +31,9 @@ pub fn value(view: &dyn StateRead, key: &str) -> Option<Bytes> {
 /// A command with this key is a fault of the machine.
 pub const POISON: &str = "poison";
 
+/// A command with this key breaks a rule of the machine.
+pub const PANIC: &str = "panic";
+
 /// The machine of one copy. Clones are the same.
 #[derive(Clone, Default)]
 pub struct Values {
@@ -68,6 +71,7 @@ impl Machine for Values {
         if key == POISON {
             return Err(MachineFault::new("poison"));
         }
+        assert!(key != PANIC, "a broken rule");
         let value = command.slice_ref(value);
         let write = Write::Put { key: state_key(key).into(), value };
         let reply = Bytes::copy_from_slice(&at.index.to_be_bytes());

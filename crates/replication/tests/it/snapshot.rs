@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dag_types::NodeId;
-use replication::{Event, Purge};
+use replication::{Event, Group, Purge};
 
 use crate::cluster::{Cluster, DB, Ground, until};
 
@@ -34,6 +34,17 @@ async fn purge_beyond(cluster: &Cluster, lagging: u64, has: u64) {
     }
 }
 
+/// Readers do not stop for a replacement, and must neither hold it up nor trip it.
+fn read_all_the_time(group: Group) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            let _ = crate::machine::value(&*group.view(), "first");
+            let _ = group.digest_marks();
+            tokio::task::yield_now().await;
+        }
+    })
+}
+
 async fn a_lagging_follower_gets_a_snapshot(ground: Ground) {
     let mut cluster = Cluster::new(3, ground, eager_purge()).await;
     cluster.create_database(DB, 3, 3).await;
@@ -43,7 +54,10 @@ async fn a_lagging_follower_gets_a_snapshot(ground: Ground) {
     cluster.kill(3).await;
     purge_beyond(&cluster, 3, has).await;
     cluster.start_node(3).await;
+    let reader = read_all_the_time(cluster.group(3, DB));
     cluster.has(3, "59", &[59; 20_000]).await;
+    reader.abort();
+    let _ = reader.await;
     assert!(cluster.life(3).told(|event| matches!(event, Event::Installed { .. })));
     assert_eq!(cluster.status(3).failed, None);
     cluster.put("after", b"2").await;
