@@ -11,9 +11,10 @@
 //! the answer that must be sayable and is neither success nor refusal:
 //! [`ProposeError::OutcomeUnknown`].
 //!
-//! All of it runs in tasks that the registry has spawned on the runtime `R`; methods may be called
-//! from any task of that runtime.
+//! All of it runs in tasks that the registry has spawned on the runtime `R`. Others hold a group as
+//! a [`Group`], which does not know `R`; what its methods promise is written there.
 
+mod handle;
 mod members;
 mod reads;
 mod status;
@@ -30,7 +31,7 @@ use dag_format::envelope::{Body, Envelope};
 use dag_types::{DatabaseId, Generation, Lineage, LogId, NodeId, ReplicaId};
 use openraft::AsyncRuntime;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
-use openraft::impls::{OneshotResponder, TokioRuntime};
+use openraft::impls::OneshotResponder;
 use storage::log::{CopyLog, LogEntry, VoteRecord};
 use storage::state::StateRead;
 use thiserror::Error;
@@ -53,6 +54,7 @@ use crate::state_machine::{CopyState, DigestAt, Mounted, StateMachine};
 use crate::types::{CommittedLeaderId, Member, Payload, RaftMembership, Reply, Types, log_id};
 use crate::wire::KIND_MEMBERSHIP;
 
+pub use handle::Group;
 pub use members::MembersError;
 pub use reads::ReadError;
 pub use status::{FollowerStatus, GroupStatus, MemberStatus};
@@ -75,12 +77,12 @@ pub struct GroupSpec {
     pub may_mount: bool,
 }
 
-/// A handle to a copy's group. Clones are the same group.
-pub struct Group<R: AsyncRuntime = TokioRuntime> {
+/// A copy's group on one runtime; others hold it as a [`Group`]. Clones are the same group.
+pub(crate) struct RaftGroup<R: AsyncRuntime> {
     inner: Arc<Inner<R>>,
 }
 
-impl<R: AsyncRuntime> Clone for Group<R> {
+impl<R: AsyncRuntime> Clone for RaftGroup<R> {
     fn clone(&self) -> Self {
         Self { inner: self.inner.clone() }
     }
@@ -257,7 +259,7 @@ pub(crate) struct Surroundings {
     pub stop: CancellationToken,
 }
 
-impl<R: AsyncRuntime> Group<R> {
+impl<R: AsyncRuntime> RaftGroup<R> {
     pub(crate) async fn start(
         around: &Surroundings,
         spec: GroupSpec,
@@ -413,41 +415,30 @@ impl<R: AsyncRuntime> Group<R> {
         self.inner.wake.notify_one();
     }
 
-    /// Which copy this is.
     pub fn spec(&self) -> GroupSpec {
         self.inner.spec
     }
 
-    /// The copy's id.
     pub fn replica(&self) -> ReplicaId {
         self.inner.spec.replica
     }
 
-    /// The end of this copy's log, durable or not.
     pub fn last(&self) -> Option<LogId> {
         self.inner.log.bounds().last
     }
 
-    /// The state as it is now, unchanged by what is applied later. Linearizable after
-    /// [`Group::read_barrier`], else as old as this copy is behind. A view that is taken while a
-    /// snapshot replaces the state gives errors; it never happens on a copy that serves. Views are
-    /// held briefly, because a snapshot waits for them.
     pub fn view(&self) -> Arc<dyn StateRead> {
         self.inner.copy.view()
     }
 
-    /// The digests at the last marks, to be compared with those of other copies.
     pub fn digest_marks(&self) -> Result<Vec<DigestAt>, MachineFault> {
         self.inner.copy.digest_marks()
     }
 
-    /// Whether this copy may ask for votes and accept a transfer.
     pub fn may_campaign(&self) -> bool {
         self.inner.link.may_campaign.load(Ordering::SeqCst)
     }
 
-    /// Opens or closes the way to leadership. Closing does not end a leadership that is there: see
-    /// [`Group::demote`].
     pub fn allow_campaign(&self, allowed: bool) {
         self.inner.link.may_campaign.store(allowed, Ordering::SeqCst);
         if let Some(instance) = self.instance() {
@@ -455,20 +446,16 @@ impl<R: AsyncRuntime> Group<R> {
         }
     }
 
-    /// Opens or closes the way to serving; closing ends it at once on this node.
     pub fn allow_mount(&self, allowed: bool) {
         self.inner.may_mount.store(allowed, Ordering::SeqCst);
         self.wake();
     }
 
-    /// Ends a leadership: closes the way to it and replaces the Raft instance, because openraft
-    /// has no step-down. The other voters elect another leader after their timeout.
     pub async fn demote(&self) -> Result<(), StartError> {
         self.allow_campaign(false);
         self.rebuild().await
     }
 
-    /// Under what this copy serves now, by what it knows. Never a proof alone.
     pub fn serving(&self) -> Result<Serving, NotActive> {
         let serving = self.serves();
         serving
@@ -505,9 +492,6 @@ impl<R: AsyncRuntime> Group<R> {
         NotActive { leader: self.leader(), term: self.role().1 }
     }
 
-    /// Proposes a command, and waits until it is applied.
-    ///
-    /// `Ok` means: committed, applied, and this copy still serves under what it served before.
     pub async fn propose(
         &self,
         command: Bytes,
@@ -533,7 +517,6 @@ impl<R: AsyncRuntime> Group<R> {
         Ok(Committed { at, reply })
     }
 
-    /// Lets all copies note the digest of their content at one entry.
     pub async fn mark_digest(
         &self,
         mark: u64,
@@ -613,10 +596,6 @@ impl<R: AsyncRuntime> Group<R> {
         NotActive { leader: leader.or_else(|| self.leader()), term: self.role().1 }.into()
     }
 
-    /// Makes this copy the first of a new group, with these voters.
-    ///
-    /// The first entry has the smallest term of the generation, so that every later term, and
-    /// every vote, carries it.
     pub async fn initialize(
         &self,
         voters: &BTreeMap<ReplicaId, Member>,

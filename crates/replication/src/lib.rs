@@ -12,6 +12,9 @@
 //!             │
 //!          PeerLink: gRPC, or memory in tests
 //! ```
+//! [`Registry`] and [`Group`] are plain types: openraft's runtime is a type parameter only behind
+//! them, so that openraft is compiled here and not again in every crate that uses a group.
+//!
 //! | file | what it does |
 //! | --- | --- |
 //! | [`registry`](Registry) | all groups of a node: start, stop, find the group of a frame |
@@ -76,7 +79,6 @@ pub use group::{
 pub use machine::{Effect, Machine, MachineFault};
 pub use offload::Offload;
 pub use openraft::AsyncRuntime;
-pub use openraft::impls::TokioRuntime;
 pub use options::{Options, Purge};
 pub use registry::Registry;
 pub use state_machine::{DigestAt, Mounted};

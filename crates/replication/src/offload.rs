@@ -36,16 +36,12 @@ impl Offload {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, String> {
         // What the work leaves behind half done is not used any more: the copy fails.
-        self.run(move || catch_unwind(AssertUnwindSafe(work)).map_err(|panic| words(&*panic)))
-            .await
+        self.run(move || catch_unwind(AssertUnwindSafe(work)).map_err(|panic| words(&*panic))).await
     }
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!(
-        "a rule was broken: {}",
-        text.unwrap_or("a panic without words")
-    )
+    format!("a rule was broken: {}", text.unwrap_or("a panic without words"))
 }

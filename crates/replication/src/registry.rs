@@ -1,11 +1,11 @@
 //! All groups of a node.
 
 use std::collections::BTreeMap;
-use std::marker::PhantomData;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dag_api::peer::v1 as pb;
 use dag_types::{DatabaseId, Generation, Mutant, NodeId, ReplicaId};
+use futures::future::BoxFuture;
 use openraft::AsyncRuntime;
 use openraft::impls::TokioRuntime;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::copy_store::OpenCopy;
 use crate::event::EventSink;
-use crate::group::{Group, GroupSpec, GroupStatus, StartError, Surroundings};
+use crate::group::{Group, GroupSpec, GroupStatus, RaftGroup, StartError, Surroundings};
 use crate::link::{Acceptor, PeerLink, Pipe};
 use crate::machine::Machine;
 use crate::mux::dial::Dialer;
@@ -24,29 +24,68 @@ use crate::wire::WireError;
 
 /// The groups of a node, and its streams to the other nodes.
 ///
-/// Made inside the runtime `R`, which must be the same as the tasks' that use it; it ends with
+/// Made inside a runtime, which must be the same as the tasks' that use it; it ends with
 /// [`Registry::shutdown`].
-pub struct Registry<R: AsyncRuntime = TokioRuntime> {
+pub struct Registry {
     around: Surroundings,
-    table: Arc<GroupTable<R>>,
+    table: Arc<dyn Table>,
     acceptor: Acceptor,
     recheck: watch::Sender<u64>,
     /// One start or stop at a time.
     changing: tokio::sync::Mutex<()>,
-    runtime: PhantomData<fn() -> R>,
+}
+
+/// The groups, for those who need not know the runtime.
+trait Table: Send + Sync {
+    /// Starts a group and adds it.
+    fn start<'a>(&'a self, around: &'a Surroundings, copy: NewCopy) -> Started<'a>;
+    /// Takes a group away and stops it.
+    fn stop(&self, database: DatabaseId) -> BoxFuture<'_, ()>;
+    fn get(&self, database: DatabaseId) -> Option<Group>;
+    fn all(&self) -> Vec<Group>;
+    /// Wakes every group's upkeep.
+    fn wake(&self);
+}
+
+type Started<'a> = BoxFuture<'a, Result<Group, StartError>>;
+
+/// What a group is started on.
+struct NewCopy {
+    spec: GroupSpec,
+    files: Arc<OpenCopy>,
+    machine: Arc<dyn Machine>,
 }
 
 /// Finds the group that a frame is for.
 pub(crate) struct GroupTable<R: AsyncRuntime> {
-    groups: RwLock<BTreeMap<DatabaseId, Group<R>>>,
+    groups: RwLock<BTreeMap<DatabaseId, Row<R>>>,
 }
 
-impl<R: AsyncRuntime> Registry<R> {
-    /// A registry without groups.
+/// A group, and the handle that others hold.
+struct Row<R: AsyncRuntime> {
+    group: RaftGroup<R>,
+    handle: Group,
+}
+
+impl Registry {
+    /// A registry without groups, on the tokio runtime that it is made in.
     ///
     /// # Panics
     /// Where the options cannot work ([`Options::problems`]).
     pub fn new(
+        options: Options,
+        link: Arc<dyn PeerLink>,
+        registry: Arc<dyn PeerRegistry>,
+        sink: EventSink,
+    ) -> Self {
+        Self::with_runtime::<TokioRuntime>(options, link, registry, sink)
+    }
+
+    /// The same on another runtime; openraft is compiled for it where this is called.
+    ///
+    /// # Panics
+    /// Where the options cannot work ([`Options::problems`]).
+    pub fn with_runtime<R: AsyncRuntime>(
         options: Options,
         link: Arc<dyn PeerLink>,
         registry: Arc<dyn PeerRegistry>,
@@ -61,7 +100,7 @@ impl<R: AsyncRuntime> Registry<R> {
             recheck: rechecks,
             stop: stop.clone(),
         });
-        let table = Arc::new(GroupTable { groups: RwLock::default() });
+        let table = Arc::new(GroupTable::<R> { groups: RwLock::default() });
         let (acceptor, arriving) = Acceptor::new();
         let _accepting = R::spawn(accept(dialer.clone(), table.clone(), arriving));
         let around = Surroundings {
@@ -74,7 +113,7 @@ impl<R: AsyncRuntime> Registry<R> {
             stop,
         };
         let changing = tokio::sync::Mutex::new(());
-        Self { around, table, acceptor, recheck, changing, runtime: PhantomData }
+        Self { around, table, acceptor, recheck, changing }
     }
 
     /// Where the transport hands over the pipes that other nodes open.
@@ -88,7 +127,7 @@ impl<R: AsyncRuntime> Registry<R> {
         spec: GroupSpec,
         copy: Arc<OpenCopy>,
         machine: Arc<dyn Machine>,
-    ) -> Result<Group<R>, StartError> {
+    ) -> Result<Group, StartError> {
         let _turn = self.changing.lock().await;
         if self.around.stop.is_cancelled() {
             return Err(StartError::Stopped);
@@ -96,28 +135,23 @@ impl<R: AsyncRuntime> Registry<R> {
         if self.get(spec.database).is_some() {
             return Err(StartError::RunsAlready { database: spec.database });
         }
-        let group = Group::start(&self.around, spec, copy, machine).await?;
-        self.table.write().insert(spec.database, group.clone());
-        Ok(group)
+        self.table.start(&self.around, NewCopy { spec, files: copy, machine }).await
     }
 
     /// Stops a group; its log and state can be closed afterwards.
     pub async fn stop(&self, database: DatabaseId) {
         let _turn = self.changing.lock().await;
-        let group = self.table.write().remove(&database);
-        if let Some(group) = group {
-            group.stop().await;
-        }
+        self.table.stop(database).await;
     }
 
     /// The group of a database, if a copy of it runs here.
-    pub fn get(&self, database: DatabaseId) -> Option<Group<R>> {
-        self.table.read().get(&database).cloned()
+    pub fn get(&self, database: DatabaseId) -> Option<Group> {
+        self.table.get(database)
     }
 
     /// All groups, by database.
-    pub fn groups(&self) -> Vec<Group<R>> {
-        self.table.read().values().cloned().collect()
+    pub fn groups(&self) -> Vec<Group> {
+        self.table.all()
     }
 
     /// How all copies of this node stand.
@@ -130,21 +164,20 @@ impl<R: AsyncRuntime> Registry<R> {
     /// that are not mounted in the node's lineage mount anew.
     pub fn recheck_peers(&self) {
         self.recheck.send_modify(|count| *count += 1);
-        self.groups().iter().for_each(Group::wake);
+        self.table.wake();
     }
 
     /// Stops all groups and streams, for good.
     pub async fn shutdown(&self) {
         let _turn = self.changing.lock().await;
         self.around.stop.cancel();
-        let groups = std::mem::take(&mut *self.table.write());
-        for group in groups.into_values() {
-            group.stop().await;
+        for group in self.groups() {
+            self.table.stop(group.spec().database).await;
         }
     }
 }
 
-impl<R: AsyncRuntime> Drop for Registry<R> {
+impl Drop for Registry {
     fn drop(&mut self) {
         self.around.stop.cancel();
     }
@@ -161,20 +194,54 @@ async fn accept<R: AsyncRuntime>(
     }
 }
 
+impl<R: AsyncRuntime> Table for GroupTable<R> {
+    fn start<'a>(&'a self, around: &'a Surroundings, copy: NewCopy) -> Started<'a> {
+        Box::pin(async move {
+            let NewCopy { spec, files, machine } = copy;
+            let group = RaftGroup::<R>::start(around, spec, files, machine).await?;
+            let handle = Group::from(group.clone());
+            self.write().insert(spec.database, Row { group, handle: handle.clone() });
+            Ok(handle)
+        })
+    }
+
+    fn stop(&self, database: DatabaseId) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let taken = self.write().remove(&database);
+            if let Some(row) = taken {
+                row.group.stop().await;
+            }
+        })
+    }
+
+    fn get(&self, database: DatabaseId) -> Option<Group> {
+        self.read().get(&database).map(|row| row.handle.clone())
+    }
+
+    fn all(&self) -> Vec<Group> {
+        self.read().values().map(|row| row.handle.clone()).collect()
+    }
+
+    fn wake(&self) {
+        self.read().values().for_each(|row| row.group.wake());
+    }
+}
+
 impl<R: AsyncRuntime> GroupTable<R> {
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<DatabaseId, Group<R>>> {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<DatabaseId, Row<R>>> {
         self.groups.read().expect("no panic while the table is held")
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<DatabaseId, Group<R>>> {
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<DatabaseId, Row<R>>> {
         self.groups.write().expect("no panic while the table is held")
     }
 
     /// The group that a frame from a node is for; checked before Raft sees the frame.
-    pub fn find(&self, header: Option<&pb::Group>, from: NodeId) -> Result<Group<R>, Refusal> {
+    pub fn find(&self, header: Option<&pb::Group>, from: NodeId) -> Result<RaftGroup<R>, Refusal> {
         let header = header.ok_or(WireError::Missing("group"))?;
         let database = DatabaseId(header.database);
-        let group = self.read().get(&database).cloned().ok_or(Refusal::NoSuchGroup)?;
+        let group = self.read().get(&database).map(|row| row.group.clone());
+        let group = group.ok_or(Refusal::NoSuchGroup)?;
         let spec = group.spec();
         if Generation(header.generation) != spec.generation
             && !Mutant::WrongGenerationAccepted.planted()

@@ -24,7 +24,7 @@ use openraft::raft::SnapshotResponse;
 use storage::state::{self, Row, StateRead, StateStore};
 use tokio::sync::mpsc;
 
-use crate::group::Group;
+use crate::group::RaftGroup;
 use crate::link::{LinkError, Pipe, StreamKind};
 use crate::membership;
 use crate::mux::dial::Dialer;
@@ -305,7 +305,7 @@ impl Arriving<'_> {
     /// Writes the rows into a fresh state, and flushes it.
     async fn fill<R: AsyncRuntime>(
         &mut self,
-        group: &Group<R>,
+        group: &RaftGroup<R>,
     ) -> Result<Arc<dyn StateStore>, Refusal> {
         let (store, offload) = (group.store(), group.offload());
         let state = offload.run(move || store.fresh()).await.map_err(state_refusal)?;

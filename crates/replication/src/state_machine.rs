@@ -110,14 +110,7 @@ impl CopyState {
         let seen = Seen::read(&*store.state())?;
         let seen = watch::Sender::new(seen);
         let instance = Arc::default();
-        Ok(Arc::new(Self {
-            machine,
-            store,
-            fault,
-            offload,
-            seen,
-            instance,
-        }))
+        Ok(Arc::new(Self { machine, store, fault, offload, seen, instance }))
     }
 
     pub fn mounted(&self) -> Option<Mounted> {
@@ -155,11 +148,7 @@ impl CopyState {
     pub async fn next_instance<R>(self: &Arc<Self>) -> StateMachine<R> {
         let mut current = self.instance.lock().await;
         *current += 1;
-        StateMachine {
-            copy: self.clone(),
-            instance: *current,
-            runtime: PhantomData,
-        }
+        StateMachine { copy: self.clone(), instance: *current, runtime: PhantomData }
     }
 
     /// Applies a batch whole. The caller holds the fence.
@@ -170,24 +159,13 @@ impl CopyState {
             return Ok(Vec::new());
         };
         let expected = before.applied.map_or(0, |applied| applied.index + 1);
-        assert_eq!(
-            first.log_id.index, expected,
-            "entries are applied in order, without a gap"
-        );
-        let mut batch = Batch {
-            machine: &*self.machine,
-            view: Overlay::new(&*store),
-            seen: before,
-        };
-        let replies = entries
-            .iter()
-            .map(|entry| batch.apply(entry))
-            .collect::<Result<_, _>>()?;
+        assert_eq!(first.log_id.index, expected, "entries are applied in order, without a gap");
+        let mut batch =
+            Batch { machine: &*self.machine, view: Overlay::new(&*store), seen: before };
+        let replies = entries.iter().map(|entry| batch.apply(entry)).collect::<Result<_, _>>()?;
         let last = log_id(&last.log_id);
         let chain = self.chain_at(last)?;
-        let Batch {
-            mut view, mut seen, ..
-        } = batch;
+        let Batch { mut view, mut seen, .. } = batch;
         view.write(state::applied_write(last, chain));
         store.write(&view.into_writes())?;
         seen.applied = Some(last);
@@ -209,9 +187,7 @@ impl CopyState {
     fn adopt(&self, fresh: Arc<dyn StateStore>) -> Result<LogId, MachineFault> {
         self.store.adopt(fresh)?;
         let seen = Seen::read(&*self.store.state())?;
-        let applied = seen
-            .applied
-            .ok_or_else(|| MachineFault::new("an empty state arrived"))?;
+        let applied = seen.applied.ok_or_else(|| MachineFault::new("an empty state arrived"))?;
         self.seen.send_replace(seen);
         Ok(applied)
     }
@@ -260,15 +236,10 @@ impl Batch<'_> {
                     .machine
                     .apply(&self.view, at, &command)
                     .map_err(|fault| MachineFault::new(format!("apply entry {at}: {fault}")))?;
-                effect
-                    .writes
-                    .into_iter()
-                    .for_each(|write| self.view.write(write));
+                effect.writes.into_iter().for_each(|write| self.view.write(write));
                 Ok(Reply::Command(effect.reply))
             }
-            Body::Command(_) => Ok(Reply::StaleMount {
-                mounted: self.seen.mounted,
-            }),
+            Body::Command(_) => Ok(Reply::StaleMount { mounted: self.seen.mounted }),
             Body::Mount { node, term } => Ok(self.mount(at, envelope.lineage, node, term)),
             Body::DigestMark { mark } => {
                 let digest = self.machine.digest(&self.view)?;
@@ -295,9 +266,7 @@ impl Batch<'_> {
             mounted.lineage != lineage && lineage.epoch <= mounted.lineage.epoch
         });
         if older || term != at.term {
-            return Reply::StaleMount {
-                mounted: self.seen.mounted,
-            };
+            return Reply::StaleMount { mounted: self.seen.mounted };
         }
         let mounted = Mounted { lineage, node, at };
         self.view.write(rows::mounted_write(&mounted));
@@ -320,9 +289,7 @@ impl<R: AsyncRuntime> StateMachine<R> {
         if *current == self.instance {
             Ok(current)
         } else {
-            Err(io::Error::other(
-                "this Raft instance was replaced by another",
-            ))
+            Err(io::Error::other("this Raft instance was replaced by another"))
         }
     }
 
@@ -342,9 +309,7 @@ impl<R: AsyncRuntime> StateMachine<R> {
         let patience = Instant::now() + USES_PATIENCE;
         while store.in_use() {
             if Instant::now() >= patience {
-                return Err(self
-                    .copy
-                    .failed("views of the old state were held for too long"));
+                return Err(self.copy.failed("views of the old state were held for too long"));
             }
             tokio::time::sleep(USES_LOOK).await;
         }
@@ -355,11 +320,7 @@ impl<R: AsyncRuntime> StateMachine<R> {
         let (entries, responders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let fence = self.fence().await?;
         let copy = self.copy.clone();
-        let applied = self
-            .copy
-            .offload
-            .run_caught(move || copy.apply_batch(&entries))
-            .await;
+        let applied = self.copy.offload.run_caught(move || copy.apply_batch(&entries)).await;
         drop(fence);
         let replies = self.well(applied)?;
         for (responder, reply) in responders.into_iter().zip(replies) {
@@ -400,10 +361,7 @@ impl<R: AsyncRuntime> RaftStateMachine<Types<R>> for StateMachine<R> {
     }
 
     async fn get_snapshot_builder(&mut self) -> PositionOnly<R> {
-        PositionOnly {
-            copy: self.copy.clone(),
-            runtime: PhantomData,
-        }
+        PositionOnly { copy: self.copy.clone(), runtime: PhantomData }
     }
 
     async fn install_snapshot(
@@ -412,18 +370,12 @@ impl<R: AsyncRuntime> RaftStateMachine<Types<R>> for StateMachine<R> {
         snapshot: SnapshotContent,
     ) -> Result<(), io::Error> {
         let SnapshotContent::Received(fresh) = snapshot else {
-            return Err(io::Error::other(
-                "only a received snapshot can be installed",
-            ));
+            return Err(io::Error::other("only a received snapshot can be installed"));
         };
         let fence = self.fence().await?;
         self.end_uses().await?;
         let copy = self.copy.clone();
-        let adopted = self
-            .copy
-            .offload
-            .run_caught(move || copy.adopt(fresh))
-            .await;
+        let adopted = self.copy.offload.run_caught(move || copy.adopt(fresh)).await;
         drop(fence);
         let applied = self.well(adopted)?;
         assert_eq!(
@@ -469,13 +421,8 @@ impl<R: AsyncRuntime> RaftSnapshotBuilder<Types<R>> for PositionOnly<R> {
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let flushed = self.copy.flushed();
         let membership = self.copy.seen.borrow().membership.clone();
-        let meta = SnapshotMeta {
-            last_log_id: flushed.map(raft_log_id),
-            last_membership: membership,
-        };
-        Ok(Snapshot {
-            meta,
-            snapshot: SnapshotContent::PositionOnly,
-        })
+        let meta =
+            SnapshotMeta { last_log_id: flushed.map(raft_log_id), last_membership: membership };
+        Ok(Snapshot { meta, snapshot: SnapshotContent::PositionOnly })
     }
 }

@@ -12,7 +12,7 @@ use openraft::{AsyncRuntime, ChangeMembers};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::{Group, NotActive};
+use super::{NotActive, RaftGroup};
 use crate::types::{Member, Types};
 
 /// Why a change of members was not made, or not known to be made.
@@ -42,8 +42,7 @@ type Changed<R> = Result<
     RaftError<Types<R>, ClientWriteError<Types<R>>>,
 >;
 
-impl<R: AsyncRuntime> Group<R> {
-    /// Adds copies that receive the log and do not vote.
+impl<R: AsyncRuntime> RaftGroup<R> {
     pub async fn add_learners(
         &self,
         learners: &BTreeMap<ReplicaId, Member>,
@@ -53,7 +52,6 @@ impl<R: AsyncRuntime> Group<R> {
         self.change(ChangeMembers::AddNodes(nodes), true, deadline).await
     }
 
-    /// Makes exactly these members the voters, in one joint change; former voters stay learners.
     pub async fn change_voters(
         &self,
         voters: &BTreeSet<ReplicaId>,
@@ -63,7 +61,6 @@ impl<R: AsyncRuntime> Group<R> {
         self.change(ChangeMembers::ReplaceAllVoters(voters), true, deadline).await
     }
 
-    /// Takes learners out of the group. Voters are made learners first.
     pub async fn remove_learners(
         &self,
         learners: &BTreeSet<ReplicaId>,
@@ -71,26 +68,6 @@ impl<R: AsyncRuntime> Group<R> {
     ) -> Result<(), MembersError> {
         let learners: BTreeSet<u64> = learners.iter().map(|replica| replica.0).collect();
         self.change(ChangeMembers::RemoveNodes(learners), true, deadline).await
-    }
-
-    /// Sets the whole membership: who is not in `members` leaves, the `voters` among them vote.
-    /// Copies that are new join as learners; call again with them as voters when they caught up.
-    pub async fn change_members(
-        &self,
-        members: &BTreeMap<ReplicaId, Member>,
-        voters: &BTreeSet<ReplicaId>,
-        deadline: Instant,
-    ) -> Result<(), MembersError> {
-        self.add_learners(members, deadline).await?;
-        self.change_voters(voters, deadline).await?;
-        let status = self.status();
-        let gone: BTreeSet<ReplicaId> = status
-            .members
-            .iter()
-            .map(|member| member.replica)
-            .filter(|replica| !members.contains_key(replica))
-            .collect();
-        if gone.is_empty() { Ok(()) } else { self.remove_learners(&gone, deadline).await }
     }
 
     async fn change(

@@ -5,7 +5,7 @@
 //! answered a heartbeat that was sent **after** the read arrived, and until everything committed
 //! before is applied. Reads that arrive while a round is under way share the next one.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dag_types::{LogId, Mutant};
 use openraft::errors::{LinearizableReadError, RaftError};
@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{Group, NotActive, Serving};
+use super::{NotActive, RaftGroup, Serving};
 use crate::types::log_id;
 
 /// Reads of one round.
@@ -37,20 +37,32 @@ pub enum ReadError {
     NotRunning,
 }
 
+/// Counts a read while it waits, also one that is given up: heartbeats hurry while there is one.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A read that waits for a round.
 pub(super) type Waiting = oneshot::Sender<Result<LogId, ReadError>>;
 
-impl<R: AsyncRuntime> Group<R> {
-    /// Waits until a read from [`Group::view`] is linearizable; gives the position that the view
-    /// will at least have.
+impl<R: AsyncRuntime> RaftGroup<R> {
     pub async fn read_barrier(&self, deadline: Instant) -> Result<LogId, ReadError> {
         let serving = self.serving()?;
         let (waiting, confirmed) = oneshot::channel();
-        let waits = self.inner.link.reads_waiting.fetch_add(1, Ordering::Relaxed);
-        debug_assert!(waits < usize::MAX);
-        let waited = self.wait_for_round(waiting, confirmed, deadline).await;
-        self.inner.link.reads_waiting.fetch_sub(1, Ordering::Relaxed);
-        let at = waited?;
+        let waits = Waits::begin(&self.inner.link.reads_waiting);
+        let at = self.wait_for_round(waiting, confirmed, deadline).await?;
+        drop(waits);
         self.wait_applied(at, deadline).await?;
         self.still(serving)?;
         Ok(at)
@@ -103,7 +115,7 @@ impl<R: AsyncRuntime> Group<R> {
 
 /// One round after the other, each for everyone who waited when it began.
 pub(super) async fn run<R: AsyncRuntime>(
-    group: Group<R>,
+    group: RaftGroup<R>,
     mut arriving: mpsc::UnboundedReceiver<Waiting>,
 ) {
     let stop = group.inner.stop.clone();
@@ -113,5 +125,22 @@ pub(super) async fn run<R: AsyncRuntime>(
         for read in waiting.drain(..) {
             let _ = read.send(result);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_that_is_given_up_hurries_no_heartbeats() {
+        let waiting = AtomicUsize::new(0);
+        let read = async {
+            let _waits = Waits::begin(&waiting);
+            std::future::pending::<()>().await;
+        };
+        let given_up = tokio::time::timeout(std::time::Duration::from_millis(1), read).await;
+        assert!(given_up.is_err());
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
     }
 }

@@ -4,7 +4,7 @@ use dag_types::{DatabaseId, Generation, LogId, NodeId, ReplicaId};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{AsyncRuntime, Instant, ServerState};
 
-use super::{Group, LeaderHint};
+use super::{LeaderHint, RaftGroup};
 use crate::event::Role;
 use crate::state_machine::Mounted;
 use crate::types::log_id;
@@ -78,7 +78,7 @@ pub struct MemberStatus {
     pub voter: bool,
 }
 
-impl<R: AsyncRuntime> Group<R> {
+impl<R: AsyncRuntime> RaftGroup<R> {
     /// Role and term, by openraft's cached metrics.
     pub(super) fn role(&self) -> (Role, u64) {
         let Some(instance) = self.instance() else { return (Role::Stopped, 0) };
@@ -94,7 +94,6 @@ impl<R: AsyncRuntime> Group<R> {
         (role, metrics.vote.leader_id().term)
     }
 
-    /// Who leads, as far as this copy knows.
     pub fn leader(&self) -> Option<LeaderHint> {
         let instance = self.instance()?;
         let metrics = instance.raft.server_metrics();
@@ -112,7 +111,6 @@ impl<R: AsyncRuntime> Group<R> {
         metrics.membership_config.membership().get_node(&replica).map(|member| member.node)
     }
 
-    /// How this copy stands.
     pub fn status(&self) -> GroupStatus {
         let (inner, spec) = (&*self.inner, self.spec());
         let (role, term) = self.role();

@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::{Group, LeaderHint, NotActive};
+use super::{LeaderHint, NotActive, RaftGroup};
 use crate::link::LinkError;
 use crate::mux::control::Pace;
 
@@ -62,9 +62,7 @@ pub enum TransferError {
     },
 }
 
-impl<R: AsyncRuntime> Group<R> {
-    /// Hands leadership to another voter. Proposals are refused meanwhile; they go on here where
-    /// it fails.
+impl<R: AsyncRuntime> RaftGroup<R> {
     pub async fn transfer(&self, to: ReplicaId, deadline: Instant) -> Result<(), TransferError> {
         let term = self.leading().ok_or_else(|| self.not_active())?;
         let node = self.other_voter(to)?;

@@ -11,7 +11,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use tokio::time::Instant;
 
-use super::{Group, Instance, Serving};
+use super::{Instance, RaftGroup, Serving};
 use crate::event::{Event, Role};
 use crate::types::{Reply, Types, log_id};
 
@@ -24,7 +24,7 @@ struct Told {
     serving: Option<Serving>,
 }
 
-pub(super) async fn run<R: AsyncRuntime>(group: Group<R>) {
+pub(super) async fn run<R: AsyncRuntime>(group: RaftGroup<R>) {
     let stop = group.inner.stop.clone();
     let mut told = Told { role: (Role::Stopped, 0), serving: None };
     let mut purge_at = Instant::now();
@@ -58,7 +58,7 @@ type ServerMetrics<R> = WatchReceiverOf<Types<R>, RaftServerMetrics<Types<R>>>;
 
 impl<R: AsyncRuntime> Watched<R> {
     /// Turns to the instance that runs now.
-    fn follow(&mut self, group: &Group<R>) {
+    fn follow(&mut self, group: &RaftGroup<R>) {
         let runs = group.instance();
         let same = match (&self.0, &runs) {
             (Some((watched, _)), Some(runs)) => Arc::ptr_eq(watched, runs),
@@ -74,7 +74,7 @@ impl<R: AsyncRuntime> Watched<R> {
     }
 
     /// Resolves when role, term or members changed. Cancel-safe.
-    async fn changed(&mut self, group: &Group<R>) {
+    async fn changed(&mut self, group: &RaftGroup<R>) {
         if let Some((_, metrics)) = &mut self.0
             && metrics.changed().await.is_ok()
         {
@@ -86,7 +86,7 @@ impl<R: AsyncRuntime> Watched<R> {
     }
 }
 
-impl<R: AsyncRuntime> Group<R> {
+impl<R: AsyncRuntime> RaftGroup<R> {
     fn note_fatal(&self) {
         let Some(instance) = self.instance() else { return };
         let state = instance.raft.metrics().borrow_watched().running_state.clone();

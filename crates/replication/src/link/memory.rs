@@ -69,11 +69,7 @@ impl MemoryNetwork {
 
     /// From now on pipes to this node go to this acceptor.
     pub fn listen(&self, node: NodeId, acceptor: Acceptor) {
-        self.inner
-            .acceptors
-            .lock()
-            .expect("no panic while held")
-            .insert(node, acceptor);
+        self.inner.acceptors.lock().expect("no panic while held").insert(node, acceptor);
     }
 
     /// The node is gone: its pipes end, and no new ones reach it.
@@ -87,10 +83,7 @@ impl MemoryNetwork {
 
     /// The link of one node.
     pub fn link(&self, node: NodeId) -> MemoryLink {
-        MemoryLink {
-            network: self.clone(),
-            node,
-        }
+        MemoryLink { network: self.clone(), node }
     }
 
     /// Ends all pipes between two nodes and refuses new ones until [`MemoryNetwork::heal`].
@@ -132,20 +125,12 @@ impl MemoryNetwork {
 
     fn open(&self, from: NodeId, to: NodeId) -> Result<Pipe, LinkError> {
         self.inner.attempts.fetch_add(1, Ordering::Relaxed);
-        let unreachable = |detail: &str| LinkError::Unreachable {
-            node: to,
-            detail: detail.to_owned(),
-        };
+        let unreachable =
+            |detail: &str| LinkError::Unreachable { node: to, detail: detail.to_owned() };
         if self.faults().cut.contains(&pair(from, to)) {
             return Err(unreachable("cut"));
         }
-        let acceptor = self
-            .inner
-            .acceptors
-            .lock()
-            .expect("no panic while held")
-            .get(&to)
-            .cloned();
+        let acceptor = self.inner.acceptors.lock().expect("no panic while held").get(&to).cloned();
         let acceptor = acceptor.ok_or_else(|| unreachable("nobody listens"))?;
         let (near, arriving_far) = self.conveyor(from, to);
         let (far, arriving_near) = self.conveyor(to, from);
@@ -165,12 +150,7 @@ impl MemoryNetwork {
             network: self.clone(),
             from,
             to,
-            resets: self
-                .faults()
-                .resets
-                .get(&pair(from, to))
-                .copied()
-                .unwrap_or_default(),
+            resets: self.faults().resets.get(&pair(from, to)).copied().unwrap_or_default(),
         };
         tokio::spawn(conveyor.run(leaving, arriving));
         (near, far)
@@ -178,10 +158,7 @@ impl MemoryNetwork {
 }
 
 fn pipe(sender: mpsc::Sender<pb::Frame>, receiver: mpsc::Receiver<pb::Frame>) -> Pipe {
-    Pipe {
-        sender,
-        receiver: ReceiverStream::new(receiver).map(Ok).boxed(),
-    }
+    Pipe { sender, receiver: ReceiverStream::new(receiver).map(Ok).boxed() }
 }
 
 struct Conveyor {
@@ -225,9 +202,7 @@ impl Conveyor {
             if ended && flight.is_empty() {
                 return;
             }
-            let due = flight
-                .front()
-                .map_or_else(Instant::now, |(sent, _)| *sent + delay);
+            let due = flight.front().map_or_else(Instant::now, |(sent, _)| *sent + delay);
             tokio::select! {
                 biased;
                 _ = changed.changed() => {}

@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::dial::Dialer;
 use crate::event::Event;
-use crate::group::Group;
+use crate::group::RaftGroup;
 use crate::link::{Pipe, StreamKind};
 use crate::peer::Refusal;
 use crate::registry::GroupTable;
@@ -133,7 +133,7 @@ async fn answer<R: AsyncRuntime>(
 }
 
 async fn heartbeat<R: AsyncRuntime>(
-    group: &Group<R>,
+    group: &RaftGroup<R>,
     beat: &pb::Heartbeat,
 ) -> Result<Answer, Refusal> {
     use pb::append_result::Result as Wire;
@@ -152,7 +152,7 @@ async fn heartbeat<R: AsyncRuntime>(
 }
 
 async fn vote<R: AsyncRuntime>(
-    group: &Group<R>,
+    group: &RaftGroup<R>,
     call: &pb::VoteCall,
     pre_vote: bool,
 ) -> Result<Answer, Refusal> {
@@ -174,7 +174,7 @@ async fn vote<R: AsyncRuntime>(
 }
 
 async fn transfer<R: AsyncRuntime>(
-    group: &Group<R>,
+    group: &RaftGroup<R>,
     call: &pb::TransferCall,
 ) -> Result<Answer, Refusal> {
     if call.to_replica == group.replica().0 && !group.may_campaign() {
@@ -277,7 +277,7 @@ struct SessionTask {
 impl SessionTask {
     async fn run<R: AsyncRuntime>(
         mut self,
-        group: Group<R>,
+        group: RaftGroup<R>,
         calls: mpsc::Receiver<pb::AppendCall>,
     ) {
         if let Err(refusal) = self.feed(&group, calls).await {
@@ -287,7 +287,7 @@ impl SessionTask {
 
     async fn feed<R: AsyncRuntime>(
         &mut self,
-        group: &Group<R>,
+        group: &RaftGroup<R>,
         calls: mpsc::Receiver<pb::AppendCall>,
     ) -> Result<(), Refusal> {
         let raft = group.running()?;
