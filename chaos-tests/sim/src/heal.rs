@@ -130,7 +130,7 @@ fn settle(world: &mut World, database: DatabaseId) -> Result<(), &'static str> {
 pub fn repeat<F>(
     world: &mut World,
     database: DatabaseId,
-    make: impl Fn(replication::Group<crate::node::Rt>) -> F,
+    make: impl Fn(replication::Group) -> F,
 ) -> bool
 where
     F: Future<Output = bool> + Send + 'static,

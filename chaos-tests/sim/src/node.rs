@@ -105,7 +105,7 @@ pub struct Shared {
 #[derive(Default)]
 pub struct Running {
     /// All its groups, once it is up.
-    pub registry: Option<Arc<Registry<Rt>>>,
+    pub registry: Option<Arc<Registry>>,
     /// Copies that were opened or made at this start.
     pub opened: BTreeMap<DatabaseId, Opened>,
     /// Copies that could not be opened, and why.
@@ -246,7 +246,7 @@ impl Node {
     }
 
     /// The group of a database, while it runs.
-    pub fn group(&self, database: DatabaseId) -> Option<Group<Rt>> {
+    pub fn group(&self, database: DatabaseId) -> Option<Group> {
         let life = self.life.as_ref()?;
         let registry = life.shared.state().registry.clone()?;
         registry.get(database)
@@ -267,7 +267,7 @@ impl Shared {
     }
 
     /// The group of a database.
-    pub fn group(&self, database: DatabaseId) -> Option<Group<Rt>> {
+    pub fn group(&self, database: DatabaseId) -> Option<Group> {
         self.state().registry.as_ref()?.get(database)
     }
 
@@ -464,7 +464,7 @@ impl BootOf {
         let flusher = Arc::new(Flusher::inline(flush_rules(&self.weather)));
         let _flushing = Rt::spawn(flush(flusher.clone(), clock));
         let peers = known_peers(&root.identity());
-        let registry = Arc::new(Registry::<Rt>::new(
+        let registry = Arc::new(Registry::with_runtime::<Rt>(
             options(&self.weather),
             self.network.link(id),
             Arc::new(peers),
