@@ -1,13 +1,16 @@
 //! A file's bytes as pages; pages of zeroes are not kept.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const PAGE: usize = 4096;
 
-/// Sparse content with a length.
+static ZEROES: [u8; PAGE] = [0; PAGE];
+
+/// Sparse content with a length. Copies share their pages until one of them is written.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pages {
-    pages: BTreeMap<u64, Box<[u8; PAGE]>>,
+    pages: BTreeMap<u64, Arc<[u8; PAGE]>>,
     pub(super) length: u64,
 }
 
@@ -25,22 +28,26 @@ impl Pages {
     /// Writes; the length grows where needed.
     pub(super) fn write(&mut self, data: &[u8], offset: u64) {
         for (at, page, from, bytes) in parts(offset, data.len()) {
-            let source = &data[at..at + bytes];
-            let empty = source.iter().all(|byte| *byte == 0);
-            match self.pages.get_mut(&page) {
-                Some(_) if empty && bytes == PAGE => {
-                    self.pages.remove(&page);
-                }
-                Some(content) => content[from..from + bytes].copy_from_slice(source),
-                None if empty => {}
-                None => {
-                    let mut content = Box::new([0; PAGE]);
-                    content[from..from + bytes].copy_from_slice(source);
-                    self.pages.insert(page, content);
-                }
-            }
+            self.write_part(page, from, &data[at..at + bytes]);
         }
         self.length = self.length.max(offset + data.len() as u64);
+    }
+
+    fn write_part(&mut self, page: u64, from: usize, source: &[u8]) {
+        let empty = *source == ZEROES[..source.len()];
+        let to = from + source.len();
+        match self.pages.get_mut(&page) {
+            Some(_) if empty && source.len() == PAGE => {
+                self.pages.remove(&page);
+            }
+            Some(content) => Arc::make_mut(content)[from..to].copy_from_slice(source),
+            None if empty => {}
+            None => {
+                let mut content = Arc::new(ZEROES);
+                Arc::make_mut(&mut content)[from..to].copy_from_slice(source);
+                self.pages.insert(page, content);
+            }
+        }
     }
 
     pub(super) fn set_len(&mut self, length: u64) {
@@ -49,18 +56,24 @@ impl Pages {
             let rest = (length % PAGE as u64) as usize;
             self.pages.split_off(&(partial + u64::from(rest > 0)));
             if let Some(page) = self.pages.get_mut(&partial) {
-                page[rest..].fill(0);
+                Arc::make_mut(page)[rest..].fill(0);
             }
         }
         self.length = length;
     }
 
-    /// Takes a range from another file's content.
+    /// Takes a range from another file's content; the length stays.
     pub(super) fn copy_from(&mut self, other: &Self, offset: u64, bytes: usize) {
-        let mut buffer = vec![0; bytes];
-        other.read(&mut buffer, offset);
         let length = self.length;
-        self.write(&buffer, offset);
+        for (_, page, from, bytes) in parts(offset, bytes) {
+            match other.pages.get(&page) {
+                Some(content) if bytes == PAGE => {
+                    self.pages.insert(page, content.clone());
+                }
+                Some(content) => self.write_part(page, from, &content[from..from + bytes]),
+                None => self.write_part(page, from, &ZEROES[..bytes]),
+            }
+        }
         self.length = length;
     }
 }
