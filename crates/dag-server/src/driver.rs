@@ -18,6 +18,7 @@ use active_manager::control::{
     Command, ControlState, CreateDag, Order, Outcome, RegisterBoot, Response,
 };
 use dag_types::{Boot, DatabaseId, Generation, NodeId, ReplicaId, StoreId};
+use futures::{StreamExt, stream};
 use prost::Message as _;
 use replication::{Group, GroupSpec, Machine, Role};
 use storage::copy_directory::OpenFault;
@@ -29,12 +30,15 @@ use crate::machine::{ControlMachine, DirectoryMachine, MailboxMachine, View};
 use crate::node::{Member, Node, journal_opening};
 use crate::reports::{AdminChannels, INTERVAL};
 use crate::service::health::Health;
+use crate::store::Opened;
 use plan::{Action, Place, Running, Situation};
 
 /// How long nothing is looked at while nothing happens.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a step that needs a quorum may take.
 const STEP: Duration = Duration::from_secs(5);
+/// Copies that are opened side by side.
+const OPENING: usize = 4;
 /// How long a copy that could not be opened for a passing reason is left alone.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -100,6 +104,21 @@ pub async fn keep_house(node: Arc<Node>) {
         ticks = ticks.wrapping_add(1);
         tokio::time::sleep(TICK).await;
     }
+}
+
+/// A copy that this store was given.
+#[derive(Debug, Clone, Copy)]
+struct CopyPlace {
+    database: DatabaseId,
+    generation: Generation,
+    replica: ReplicaId,
+}
+
+/// Opens a copy on a thread that may wait for the disk; nothing where the runtime is ending.
+async fn open(node: Arc<Node>, place: CopyPlace) -> Option<Result<Opened, OpenFault>> {
+    let CopyPlace { database, generation, replica } = place;
+    let opening = move || node.store.open_copy(database, generation, replica);
+    tokio::task::spawn_blocking(opening).await.ok()
 }
 
 struct Driver {
@@ -170,16 +189,46 @@ impl Driver {
             failed: &failed,
             seen: &seen(member, &self.node),
         });
-        for action in actions {
+        let (starts, others): (Vec<Action>, Vec<Action>) =
+            actions.into_iter().partition(|action| matches!(action, Action::Start { .. }));
+        self.start_all(member, starts).await;
+        for action in others {
             self.perform(member, action).await;
+        }
+    }
+
+    /// Opens copies side by side, because opening mostly waits for the disk, and starts each group
+    /// as soon as its copy is open.
+    async fn start_all(&mut self, member: &Member, starts: Vec<Action>) {
+        let now = Instant::now();
+        let due = |database: &DatabaseId| self.not_before.get(database).is_none_or(|at| *at <= now);
+        let places = starts.into_iter().filter_map(|action| match action {
+            Action::Start { database, generation, replica } if due(&database) => {
+                Some(CopyPlace { database, generation, replica })
+            }
+            _ => None,
+        });
+        let places: Vec<CopyPlace> = places.collect();
+        let node = self.node.clone();
+        let mut opening = stream::iter(places)
+            .map(|place| {
+                let node = node.clone();
+                node.note_generation(place.database, place.generation);
+                async move { (place, open(node, place).await) }
+            })
+            .buffer_unordered(OPENING);
+        while let Some((place, opened)) = opening.next().await {
+            match opened {
+                Some(Ok(opened)) => self.start(member, place, opened).await,
+                Some(Err(fault)) => self.not_opened(place, &fault),
+                None => {}
+            }
         }
     }
 
     async fn perform(&mut self, member: &Member, action: Action) {
         match action {
-            Action::Start { database, generation, replica } => {
-                self.start(member, database, generation, replica).await;
-            }
+            Action::Start { .. } => unreachable!("started before all others"),
             Action::Initialize { database, voters } => {
                 initialize(member, database, &voters).await;
             }
@@ -202,24 +251,8 @@ impl Driver {
         }
     }
 
-    async fn start(
-        &mut self,
-        member: &Member,
-        database: DatabaseId,
-        generation: Generation,
-        replica: ReplicaId,
-    ) {
-        if self.not_before.get(&database).is_some_and(|at| Instant::now() < *at) {
-            return;
-        }
-        self.node.note_generation(database, generation);
-        let node = self.node.clone();
-        let opening = move || node.store.open_copy(database, generation, replica);
-        let opened = match tokio::task::spawn_blocking(opening).await {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(fault)) => return self.not_opened(database, generation, replica, &fault),
-            Err(_) => return,
-        };
+    async fn start(&mut self, member: &Member, place: CopyPlace, opened: Opened) {
+        let CopyPlace { database, generation, replica } = place;
         let copy = CopyOf::new(database, generation, replica);
         journal_opening(&self.node, copy, &opened.path, opened.born);
         let spec = GroupSpec { database, generation, replica, may_campaign: true, may_mount: true };
@@ -233,13 +266,8 @@ impl Driver {
     }
 
     /// A passing reason is tried again; any other fault fails the copy for good.
-    fn not_opened(
-        &mut self,
-        database: DatabaseId,
-        generation: Generation,
-        replica: ReplicaId,
-        fault: &OpenFault,
-    ) {
+    fn not_opened(&mut self, place: CopyPlace, fault: &OpenFault) {
+        let CopyPlace { database, generation, replica } = place;
         if matches!(fault, OpenFault::InUse { .. } | OpenFault::NoSpace { .. }) {
             tracing::warn!(db = %database, %replica, %fault, "copy not opened; tried again");
             self.not_before.insert(database, Instant::now() + AGAIN);

@@ -10,6 +10,7 @@
 //! decided in `active-manager` and `mailbox`, who leads in `replication`, what is durable in
 //! `storage`. Here stand the order of things, the limits, and the words for people.
 
+mod absence;
 mod admission;
 mod clock;
 mod driver;

@@ -11,7 +11,7 @@ use std::time::Instant as StdInstant;
 
 use active_manager::control::{ControlState, DatabaseRecord};
 use bytes::Bytes;
-use dag_api::{Problem, Reason, Token};
+use dag_api::{Problem, Token};
 use dag_types::{Boot, DatabaseId, Generation, Lineage, LogId, Millis, NodeId, StoreId};
 use replication::link::grpc::{GrpcLink, GrpcOptions, PeerServer};
 use replication::{EventSink, Group, GroupEvent, Registry};
@@ -156,15 +156,9 @@ impl Node {
         self.member.get().map(|member| member.peers.lineage()).unwrap_or_default()
     }
 
-    /// A database of the DAG.
-    pub fn database(&self, id: DatabaseId) -> Result<DatabaseRecord, Problem> {
-        self.member()?;
-        let control = self.control();
-        let record = control.as_ref().and_then(|state| state.database(id));
-        record.cloned().ok_or_else(|| {
-            let text = format!("there is no database {id}; `dagctl db list` shows those there are");
-            Problem::new(Reason::DatabaseNotFound, text).database(id)
-        })
+    /// A database of the DAG, if this node's control log tells of it yet.
+    pub fn database(&self, id: DatabaseId) -> Option<DatabaseRecord> {
+        self.control()?.database(id).cloned()
     }
 
     fn own(&self) -> Own {
@@ -259,7 +253,6 @@ impl Node {
         if let Some(group) = self.member()?.registry.get(database) {
             return Ok(group);
         }
-        self.database(database)?;
         let failed = self.failed.lock().expect(UNPOISONED).get(&database).cloned();
         match failed {
             None => Err(status::not_active(database, self.hint(database))),
@@ -318,7 +311,10 @@ impl Node {
         command: Bytes,
         deadline: Instant,
     ) -> Result<Answer, Problem> {
-        let group = self.group(database)?;
+        let group = match self.group(database) {
+            Ok(group) => group,
+            Err(problem) => return Err(self.without_copy(database, problem, deadline).await),
+        };
         if self.store.pressure(database) == Pressure::Slow {
             tokio::time::sleep(SLOW_DOWN).await;
         }
@@ -335,7 +331,10 @@ impl Node {
 
     /// A linearizable view.
     pub async fn read(&self, database: DatabaseId, deadline: Instant) -> Result<Reading, Problem> {
-        let group = self.group(database)?;
+        let group = match self.group(database) {
+            Ok(group) => group,
+            Err(problem) => return Err(self.without_copy(database, problem, deadline).await),
+        };
         let at = group.read_barrier(deadline).await;
         let at = at.map_err(|error| status::read(&error, database, self.hint(database)))?;
         let token = self.token(&group, at.index);

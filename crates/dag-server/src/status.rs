@@ -17,7 +17,7 @@ use crate::formation;
 use crate::machine::ReadFault;
 
 /// After how long a refused request may come again.
-const SOON: Duration = Duration::from_millis(50);
+pub const SOON: Duration = Duration::from_millis(50);
 /// After how long a disk may have been cleared.
 const LATER: Duration = Duration::from_secs(5);
 

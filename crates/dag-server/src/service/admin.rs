@@ -116,7 +116,8 @@ impl DagAdminService for AdminServer {
         &self,
         request: Request<api::VerifyDatabaseRequest>,
     ) -> Result<Response<api::VerifyDatabaseResponse>, Status> {
-        respond(self.verify(request.into_inner()).await)
+        let deadline = self.deadline(&request);
+        respond(self.verify(request.into_inner(), deadline).await)
     }
 
     async fn get_copy_digest(
@@ -130,6 +131,7 @@ impl DagAdminService for AdminServer {
         &self,
         request: Request<api::ListMailboxesRequest>,
     ) -> Result<Response<api::ListMailboxesResponse>, Status> {
-        respond(self.mailboxes(request.into_inner()).await)
+        let deadline = self.deadline(&request);
+        respond(self.mailboxes(request.into_inner(), deadline).await)
     }
 }

@@ -136,6 +136,23 @@ impl Nodes {
         asked.unwrap().into_inner()
     }
 
+    /// Waits until a node's status is as wanted; shows the last one when it never is.
+    pub async fn until_status(
+        &self,
+        node: &str,
+        wanted: impl Fn(&admin::GetStatusResponse) -> bool,
+    ) -> admin::GetStatusResponse {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let status = self.status(node).await;
+            if wanted(&status) {
+                return status;
+            }
+            assert!(Instant::now() < end, "{node} never says so: {status:#?}");
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
     /// The running node that says itself that it has the database mounted.
     pub async fn active(&self, database: &str) -> Option<String> {
         for name in self.names() {
@@ -191,11 +208,16 @@ impl Nodes {
     }
 
     pub async fn create_mailbox(&self, address: &str) -> mail::CreateMailboxResponse {
-        let request = mail::CreateMailboxRequest {
-            address: address.into(),
-            request_id: format!("create-{address}"),
-            ..mail::CreateMailboxRequest::default()
-        };
+        self.create_mailbox_in(address, 0).await
+    }
+
+    /// A mailbox in this database; 0 leaves the choice to the DAG.
+    pub async fn create_mailbox_in(
+        &self,
+        address: &str,
+        database: u64,
+    ) -> mail::CreateMailboxResponse {
+        let request = creation(address, database);
         let made = self.anywhere(|mut mail| {
             let request = request.clone();
             async move { mail.create_mailbox(request).await }
@@ -350,6 +372,15 @@ fn definition(dag: &DagFile) -> admin::DagDefinition {
 pub fn reference(mailbox: &mail::Mailbox) -> mail::MailboxRef {
     let (mailbox_id, database_id) = (mailbox.mailbox_id.clone(), mailbox.database_id);
     mail::MailboxRef { mailbox_id, database_id }
+}
+
+pub fn creation(address: &str, database_id: u64) -> mail::CreateMailboxRequest {
+    mail::CreateMailboxRequest {
+        address: address.into(),
+        request_id: format!("create-{address}"),
+        database_id,
+        ..mail::CreateMailboxRequest::default()
+    }
 }
 
 pub fn delivery(mailbox: &mail::Mailbox, id: &str, body: &[u8]) -> mail::DeliverMessageRequest {

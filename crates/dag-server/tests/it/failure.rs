@@ -1,11 +1,13 @@
 //! Kills and restarts, and what was acknowledged.
 
-use std::time::Duration;
-
 use dag_api::Reason;
+use dag_api::admin::v1::{
+    ControlGroupStatus, CopyStatus, DatabaseCopy, GetStatusResponse, VerifyDatabaseRequest,
+};
 use dag_api::mailbox::v1 as mail;
+use dag_types::DatabaseId;
 
-use crate::cluster::{Nodes, delivery, problem};
+use crate::cluster::{Nodes, creation, delivery, fetch, problem, reason};
 
 fn body(i: usize) -> Vec<u8> {
     format!("mail {i}\r\n").repeat(50).into_bytes()
@@ -104,6 +106,56 @@ async fn a_minority_acknowledges_nothing() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_behind_never_says_that_a_database_is_missing() {
+    let (mut nodes, _) = Nodes::with_database("three-node", &[]).await;
+    let behind = "n3".to_owned();
+    let others = ["n1".to_owned(), "n2".to_owned()];
+    nodes.cluster.kill(&behind).unwrap();
+    let database = nodes.create_database("DB2").await.database_id;
+    nodes.until_mounted("DB2").await;
+    let mailbox = nodes.create_mailbox_in("ann@example.org", database).await.mailbox.unwrap();
+    // Alone, a node never catches up: what it knows is as old as its disk.
+    nodes.cluster.kill_all(&others).unwrap();
+    nodes.start(std::slice::from_ref(&behind)).await;
+    let mut client = nodes.mail(&behind).await;
+    let delivered = client.deliver_message(delivery(&mailbox, "d1", b"x")).await;
+    let fetched = client.fetch_message(fetch(&mailbox, 1)).await;
+    let created = client.create_mailbox(creation("bob@example.org", database)).await;
+    let verification = VerifyDatabaseRequest {
+        database_name: "DB2".into(),
+        request_id: "verify".into(),
+        ..VerifyDatabaseRequest::default()
+    };
+    let verified = nodes.admin(&behind).await.verify_database(verification).await;
+    for reason in [reason(delivered), reason(fetched), reason(created), reason(verified)] {
+        assert_eq!(reason, Reason::NotActiveCopy);
+    }
+    nodes.start(&others).await;
+    nodes.deliver(&mailbox, "d1", b"x").await;
+    assert_eq!(nodes.inbox(&mailbox).await.len(), 1);
+}
+
+#[tokio::test]
+async fn that_a_database_is_missing_is_said_by_the_control_groups_leader_alone() {
+    let (nodes, _) = Nodes::with_database("three-node", &[]).await;
+    let mut mailbox = nodes.create_mailbox("ann@example.org").await.mailbox.unwrap();
+    mailbox.database_id = 999;
+    let leads = |control: Option<ControlGroupStatus>| control.map_or(0, |group| group.leader_node);
+    let leader = leads(nodes.status("n1").await.control);
+    for name in nodes.names() {
+        let node = nodes.cluster.node(&name).unwrap().clone();
+        let refused = nodes.mail(&name).await.deliver_message(delivery(&mailbox, "d", b"x")).await;
+        let refused = problem(refused.unwrap_err());
+        if node.id == leader {
+            assert_eq!(refused.reason, Reason::DatabaseNotFound, "{refused}");
+        } else {
+            assert_eq!(refused.reason, Reason::NotActiveCopy, "{refused}");
+            assert_eq!(refused.facts.active_node.map(|node| node.0), Some(leader), "{refused}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_copy_fails_and_the_others_go_on() {
     let (mut nodes, database) = Nodes::with_database("three-node", &[]).await;
     let mailbox = nodes.create_mailbox("ann@example.org").await.mailbox.unwrap();
@@ -116,18 +168,21 @@ async fn a_damaged_copy_fails_and_the_others_go_on() {
     let folder = nodes.cluster.node(&passive).unwrap().folder.clone();
     let log = damage(&folder.join("copies").join(database.to_string()));
     nodes.start(std::slice::from_ref(&passive)).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let status = nodes.status(&passive).await;
     let id = nodes.cluster.node(&passive).unwrap().id;
-    let copy = status.copies.iter().find(|c| c.database_id == database && c.node_id == id).unwrap();
-    assert_eq!(copy.status(), dag_api::admin::v1::CopyStatus::Failed, "{log:?}: {copy:?}");
-    assert!(!copy.message.is_empty());
-    assert!(status.warnings.iter().any(|warning| warning.code == "COPY_FAILED"));
+    let failed = |copy: &DatabaseCopy| {
+        copy.database_id == database
+            && copy.node_id == id
+            && copy.status() == CopyStatus::Failed
+            && !copy.message.is_empty()
+    };
+    let is_failed = |status: &GetStatusResponse| status.copies.iter().any(failed);
+    let status = nodes.until_status(&passive, is_failed).await;
+    assert!(status.warnings.iter().any(|warning| warning.code == "COPY_FAILED"), "{log:?}");
     nodes.deliver(&mailbox, "d10", &body(10)).await;
     all_there(&nodes, &mailbox, 11).await;
 }
 
-/// Flips a bit in the middle of what the copy's log holds.
+/// Flips a bit of a mail in the middle of the copy's log.
 fn damage(database: &std::path::Path) -> std::path::PathBuf {
     let copy = std::fs::read_dir(database).unwrap().next().unwrap().unwrap().path();
     let mut segments: Vec<std::path::PathBuf> = std::fs::read_dir(copy.join("log"))
@@ -138,10 +193,45 @@ fn damage(database: &std::path::Path) -> std::path::PathBuf {
     segments.sort();
     let first = segments.remove(0);
     let mut bytes = std::fs::read(&first).unwrap();
-    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
-    bytes[end / 2] ^= 1;
+    let mail = body(5);
+    let at = bytes.windows(mail.len()).position(|window| window == mail).unwrap();
+    bytes[at + mail.len() / 2] ^= 1;
     std::fs::write(&first, bytes).unwrap();
     first
+}
+
+#[tokio::test]
+async fn a_failed_copy_of_the_control_group_is_told_to_all() {
+    let (mut nodes, _) = Nodes::with_database("three-node", &[]).await;
+    let leader = nodes.status("n1").await.control.map_or(0, |control| control.leader_node);
+    let names = nodes.names();
+    let id = |name: &String| nodes.cluster.node(name).unwrap().id;
+    let (victim, other) = match names.iter().position(|name| id(name) == leader).unwrap() {
+        0 => (names[1].clone(), names[0].clone()),
+        at => (names[0].clone(), names[at].clone()),
+    };
+    nodes.cluster.kill(&victim).unwrap();
+    let node = nodes.cluster.node(&victim).unwrap().clone();
+    cut_logs(&node.folder.join("copies").join(DatabaseId::CONTROL.to_string()));
+    nodes.start(std::slice::from_ref(&victim)).await;
+    let is_told = |status: &GetStatusResponse| {
+        status.copies.iter().any(|copy| {
+            copy.node_id == node.id
+                && copy.database_id == DatabaseId::CONTROL.0
+                && copy.status() == CopyStatus::Failed
+        })
+    };
+    nodes.until_status(&victim, is_told).await;
+    nodes.until_status(&other, is_told).await;
+}
+
+/// Cuts every segment of a copy's log to nothing.
+fn cut_logs(database: &std::path::Path) {
+    let copy = std::fs::read_dir(database).unwrap().next().unwrap().unwrap().path();
+    for entry in std::fs::read_dir(copy.join("log")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+    }
 }
 
 #[tokio::test]

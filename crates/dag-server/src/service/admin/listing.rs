@@ -4,6 +4,7 @@ use active_manager::directory::query;
 use dag_api::admin::v1 as api;
 use dag_api::{Problem, Reason};
 use dag_types::DatabaseId;
+use tokio::time::Instant;
 
 use super::AdminServer;
 use crate::machine::View;
@@ -13,14 +14,15 @@ impl AdminServer {
     pub(super) async fn mailboxes(
         &self,
         request: api::ListMailboxesRequest,
+        deadline: Instant,
     ) -> Result<api::ListMailboxesResponse, Problem> {
         let control = self.node.control();
         let wanted = match request.database_name.as_str() {
             "" => None,
-            name => {
-                let record = control.as_ref().and_then(|state| state.database_named(name));
-                Some(record.ok_or_else(|| no_database(name))?.id())
-            }
+            name => match control.as_ref().and_then(|state| state.database_named(name)) {
+                Some(record) => Some(record.id()),
+                None => return Err(self.node.without_name(name, deadline).await),
+            },
         };
         let page = PageToken::of_query(&["mailboxes", &request.database_name]);
         let after: String = page.read(&request.page_token)?.unwrap_or_default();
@@ -55,9 +57,4 @@ impl AdminServer {
             age: Some(self.age()),
         })
     }
-}
-
-pub(super) fn no_database(name: &str) -> Problem {
-    let text = format!("there is no database {name:?}; `dagctl db list` shows those there are");
-    Problem::new(Reason::DatabaseNotFound, text)
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use active_manager::control::{ControlState, DatabaseRecord, ReplicaRecord};
 use dag_api::Problem;
 use dag_api::admin::v1 as api;
-use dag_types::{CopyStatus, DatabaseId, LogId, NodeId};
+use dag_types::{CopyStatus, DatabaseId, Generation, LogId, NodeId};
 use replication::{GroupStatus, Role};
 
 use super::AdminServer;
@@ -157,8 +157,7 @@ impl AdminServer {
         request: &api::ListCopiesRequest,
     ) -> Result<api::ListCopiesResponse, Problem> {
         self.node.member()?;
-        let control = self.node.control();
-        let mut copies = control.map(|state| all_copies(&self.node, &state)).unwrap_or_default();
+        let mut copies = known_copies(&self.node);
         let name = &request.database_name;
         copies.retain(|copy| {
             (name.is_empty() || copy.database_name.eq_ignore_ascii_case(name))
@@ -186,8 +185,8 @@ impl AdminServer {
         response.age = Some(self.age());
         response.lineage = Some(node.lineage().into());
         response.control = self.control_status();
+        response.copies = known_copies(node);
         if let Some(state) = node.control() {
-            response.copies = all_copies(node, &state);
             let databases = state.databases.iter().filter(|record| record.is_mailbox_database());
             response.databases = databases.map(|record| self.api_database(record)).collect();
         }
@@ -303,6 +302,34 @@ fn warning(
 ) -> api::Warning {
     let (code, message) = (code.to_owned(), message.to_owned());
     api::Warning { code, severity: severity.into(), message, node_id, database_id }
+}
+
+/// Every copy that this node can tell of.
+fn known_copies(node: &Node) -> Vec<api::DatabaseCopy> {
+    match node.control() {
+        Some(state) => all_copies(node, &state),
+        None => failed_control_copy(node).into_iter().collect(),
+    }
+}
+
+/// Without its copy of the control group a node learns of no database. That this copy is Failed is
+/// told all the same, or the others would wait for it for ever.
+fn failed_control_copy(node: &Node) -> Option<api::DatabaseCopy> {
+    let database = DatabaseId::CONTROL;
+    let reason = node.failed.lock().expect("no panic while held").get(&database).cloned()?;
+    let replicas = node.member().ok()?.formation.control_replicas();
+    let own = replicas.iter().find(|copy| copy.node == node.id())?;
+    let copy = api::DatabaseCopy {
+        database_id: database.0,
+        database_name: "control".into(),
+        node_id: node.id().0,
+        replica_id: own.replica.0,
+        generation: Generation::FIRST.0,
+        voter: own.voter,
+        ..api::DatabaseCopy::default()
+    };
+    let message = format!("{reason}; the copy comes back by reseeding");
+    Some(with_status(copy, CopyStatus::Failed, message))
 }
 
 /// Every copy of every database: this node's by what it knows, the others' by their last word.

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use tonic::transport::Endpoint;
 
 use super::AdminServer;
-use super::listing::no_database;
 use crate::status;
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -26,11 +25,14 @@ impl AdminServer {
     pub(super) async fn verify(
         &self,
         request: api::VerifyDatabaseRequest,
+        deadline: Instant,
     ) -> Result<api::VerifyDatabaseResponse, Problem> {
         let control = self.node.control();
-        let record =
-            control.as_ref().and_then(|state| state.database_named(&request.database_name));
-        let record = record.ok_or_else(|| no_database(&request.database_name))?.clone();
+        let name = &request.database_name;
+        let Some(record) = control.as_ref().and_then(|state| state.database_named(name)).cloned()
+        else {
+            return Err(self.node.without_name(name, deadline).await);
+        };
         let database = record.id();
         if database == DatabaseId::CONTROL {
             let text = "the control group is not verified by a mark";

@@ -100,12 +100,20 @@ impl MailboxServer {
         let control = self.node.control();
         let databases = control.iter().flat_map(|state| &state.databases);
         let candidates = databases.filter(|record| record.is_mailbox_database());
+        let candidates: Vec<u64> = candidates.map(|record| record.database).collect();
+        let wanted = DatabaseId(request.database_id);
+        // This node may only not have heard of it yet. Where none is wanted, the first will do.
+        let probe = if wanted.0 == 0 { DatabaseId::FIRST_MAILBOX_DATABASE } else { wanted };
+        if candidates.is_empty() || (wanted.0 != 0 && !candidates.contains(&wanted.0)) {
+            let passing = status::not_active(probe, None);
+            return Err(self.node.without_copy(probe, passing, deadline).await);
+        }
         let order = Order::Reserve(Reserve {
             request_id: request.request_id.clone(),
             address: request.address.clone(),
             mailbox: Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes()),
             database: request.database_id,
-            candidates: candidates.map(|record| record.database).collect(),
+            candidates,
         });
         match self.directory(&request.request_id, order, deadline).await? {
             DirectoryOutcome::Reserved(reserved) => Ok(reserved),

@@ -104,13 +104,13 @@ fn located(node: &Node, record: &MailboxRecord, token: Token) -> api::LocateMail
     let database = record.database();
     let active = node.active_node(database);
     let endpoint = active.and_then(|active| node.endpoint(active, database));
-    let name = node.database(database).map(|record| record.name).unwrap_or_default();
+    let name = node.database(database).map(|record| record.name);
     api::LocateMailboxResponse {
         mailbox: Some(api::MailboxRef {
             mailbox_id: record.id().to_string(),
             database_id: database.0,
         }),
-        database_name: name,
+        database_name: name.unwrap_or_default(),
         active_node: active.map_or(0, |node| node.0),
         active_endpoint: endpoint.unwrap_or_default(),
         token: Some(token.into()),
