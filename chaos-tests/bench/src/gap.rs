@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use dag_api::mailbox::v1::mailbox_service_client::MailboxServiceClient;
 use dag_api::mailbox::v1::{DeliverHeader, DeliverMessageRequest, Recipient};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use testkit::Lifetime;
 use testkit::mail::Pool;
 use testkit::shape::Timeouts;
@@ -16,16 +16,16 @@ use tokio::sync::mpsc;
 use tonic::Request;
 
 use crate::arena::Arena;
-use crate::report::Report;
+use crate::report::{Line, Report};
 
 const EVERY: Duration = Duration::from_millis(10);
 const GIVE_UP: Duration = Duration::from_secs(30);
 
 /// The gaps of one set of timeouts.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Gaps {
     /// `default` or `fast`.
-    pub timeouts: &'static str,
+    pub timeouts: String,
     /// Kills.
     pub trials: usize,
     /// Milliseconds.
@@ -56,13 +56,13 @@ pub async fn run(
     }
     arena.verify()?;
     all_ms.sort_unstable();
-    report.gaps(&Gaps {
-        timeouts: timeouts.name(),
+    report.add(Line::Gap(Gaps {
+        timeouts: timeouts.name().to_owned(),
         trials: all_ms.len(),
         median_ms: all_ms[all_ms.len() / 2],
         max_ms: all_ms[all_ms.len() - 1],
         all_ms,
-    })
+    }))
 }
 
 async fn one(

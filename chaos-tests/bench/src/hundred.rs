@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use dag_client::Delivery;
 use futures::stream::{StreamExt as _, TryStreamExt as _};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use testkit::Lifetime;
 use testkit::mail::Pool;
 use testkit::shape::Timeouts;
 
 use crate::arena::Arena;
-use crate::report::Report;
+use crate::report::{Line, Report};
 
 /// What so many databases cost.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hundred {
     /// How many.
     pub databases: usize,
@@ -69,7 +69,7 @@ pub async fn run(
     arena.dagctl(&["status", "--wait-healthy", "--timeout", "120"])?;
     arena.verify()?;
     let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
-    report.hundred(&Hundred {
+    report.add(Line::Databases(Hundred {
         databases,
         create_seconds,
         write_seconds,
@@ -81,7 +81,7 @@ pub async fn run(
         disk_kib_per_copy,
         reopen_seconds,
         write_again_seconds,
-    })
+    }))
 }
 
 /// Delivers one mail into each database, sixteen at the same time.

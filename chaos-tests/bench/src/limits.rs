@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::fs::{Mode, OFlags};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Bytes that O_DIRECT demands as a unit, and as the alignment of memory.
 const UNIT: usize = 4_096;
@@ -18,7 +18,7 @@ const PROBE: Duration = Duration::from_millis(700);
 const FILE_BYTES: usize = 16 << 20;
 
 /// Rates of aligned O_DIRECT writes with fdatasync after each, and of the loopback.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Limits {
     /// Writes of 4 KiB a second into one file.
     pub writes_4k_one_file: f64,

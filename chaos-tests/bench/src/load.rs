@@ -43,6 +43,9 @@ impl Way {
     }
 }
 
+/// A longer answer counts as this long.
+const LATENCY_MAX_US: u64 = 600_000_000;
+
 /// What a loop did while it was counted.
 #[derive(Debug)]
 pub struct Tally {
@@ -59,7 +62,8 @@ pub struct Tally {
 impl Tally {
     /// Nothing yet.
     pub fn new() -> Self {
-        let latency = Histogram::new(3).expect("three digits are allowed");
+        // With fixed bounds: one that grows by itself saturates at the bound it has so far.
+        let latency = Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("valid bounds");
         Self { latency, acknowledged: 0, refused: 0, bytes: 0 }
     }
 
@@ -333,6 +337,17 @@ mod tests {
         assert_eq!(client_of(&frame.delivery_id).expect("ours"), 5);
         let chunk = frame.chunk.expect("the whole mail");
         assert_eq!((chunk.data.len(), chunk.crc32), (1_000, crc32fast::hash(&chunk.data)));
+    }
+
+    #[test]
+    fn a_latency_is_found_again_as_it_was_added() {
+        let mut tally = Tally::new();
+        for millis in 1..=100 {
+            tally.add(10, Duration::from_millis(millis));
+        }
+        let median = tally.latency.value_at_quantile(0.5);
+        assert!(median.abs_diff(50_000) < 100, "{median} us");
+        assert_eq!((tally.acknowledged, tally.bytes), (100, 1_000));
     }
 
     #[test]

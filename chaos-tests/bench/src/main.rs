@@ -1,7 +1,8 @@
 //! `make bench`: how fast a local cluster of three voting copies is, beside what the disk allows.
 //!
 //! Every figure is of real processes with real fsync on this machine; client, nodes and disk share
-//! it. Each line is JSON on standard output; a table follows on standard error.
+//! it. Each result is a line of JSON on standard output and in a file; tables follow on standard
+//! error. It can be run in parts; `bench merge` makes one JSON and the tables of all parts.
 //!
 //! | module | what it measures |
 //! | --- | --- |
@@ -9,21 +10,26 @@
 //! | [`load`] | closed and open loops of deliveries |
 //! | [`cells`] | durable deliveries a second, latency, processor time, memory, bytes to disk |
 //! | [`gap`] | from the kill of the active node to the next acknowledged write |
+//! | [`flat`] | memory while mails come in for a long time |
 //! | [`hundred`] | a hundred databases: made, written, idle, killed, opened again |
 
 mod arena;
 mod cells;
+mod flat;
 mod gap;
 mod hundred;
 mod limits;
 mod load;
 mod report;
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
 use testkit::shape::Timeouts;
 
-use crate::cells::Cells;
-use crate::report::Report;
+use crate::cells::{Cells, Grid};
+use crate::report::{Line, Report};
 
 #[derive(Debug, Parser)]
 #[command(name = "bench", version, about = "Measures a local cluster beside the disk's limit")]
@@ -33,7 +39,10 @@ struct Cli {
     seconds: u64,
     /// Folder for the clusters; it must lie on the disk to be measured [default: data/bench]
     #[arg(long, global = true, default_value = "data/bench")]
-    folder: std::path::PathBuf,
+    folder: PathBuf,
+    /// Results are added to this file [default: results.jsonl in the folder]
+    #[arg(long, global = true)]
+    json: Option<PathBuf>,
     #[command(subcommand)]
     what: What,
 }
@@ -77,22 +86,29 @@ enum What {
     },
     /// What the disk and the loopback do by themselves
     Limits,
+    /// Memory while mails come in at a fixed rate
+    Flat {
+        /// Deliveries a second
+        #[arg(long, default_value_t = 500)]
+        rate: u64,
+        /// Bytes of a mail
+        #[arg(long, default_value_t = 4_096)]
+        size: usize,
+    },
+    /// One JSON array and the tables from the results of several runs; later ones count
+    Merge {
+        /// Files of results
+        files: Vec<PathBuf>,
+        /// Where the array is written
+        #[arg(long)]
+        into: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
 struct CellArgs {
-    /// Bytes of a mail
-    #[arg(long, value_delimiter = ',', default_value = "4096,51200")]
-    sizes: Vec<usize>,
-    /// Deliveries that are unanswered at the same time
-    #[arg(long, value_delimiter = ',', default_value = "1,16,64,256")]
-    clients: Vec<usize>,
-    /// Databases
-    #[arg(long, value_delimiter = ',', default_value = "1,4")]
-    databases: Vec<usize>,
-    /// A call for each delivery, or one session per database
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "session,unary")]
-    ways: Vec<load::Way>,
+    #[command(flatten)]
+    grid: Grid,
     /// fast, default
     #[arg(long, default_value = "default")]
     timeouts: String,
@@ -106,38 +122,65 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
+    if let What::Merge { files, into } = &cli.what {
+        return merge(files, into.as_deref());
+    }
     std::fs::create_dir_all(&cli.folder)?;
-    let seconds = std::time::Duration::from_secs(cli.seconds.max(1));
-    let mut report = Report::default();
+    let file = cli.json.clone().unwrap_or_else(|| cli.folder.join("results.jsonl"));
+    let mut report = Report::into_file(&file);
+    measure(cli, &mut report).await?;
+    eprint!("\n{}", report.tables());
+    Ok(())
+}
+
+fn merge(files: &[PathBuf], into: Option<&Path>) -> anyhow::Result<()> {
+    let report = Report::read(files)?;
+    if let Some(into) = into {
+        std::fs::write(into, report.json()? + "\n")?;
+    }
+    print!("{}", report.tables());
+    Ok(())
+}
+
+async fn measure(cli: Cli, report: &mut Report) -> anyhow::Result<()> {
+    let (folder, seconds) = (cli.folder.as_path(), Duration::from_secs(cli.seconds.max(1)));
     match cli.what {
-        What::Limits => report.limits(&limits::measure(&cli.folder)?)?,
+        What::Limits => report.add(Line::Limits(limits::measure(folder)?)),
         What::Cells(args) => {
-            let cells = Cells { folder: &cli.folder, seconds, timeouts: timeouts(&args.timeouts)? };
-            cells.run(&args.sizes, &args.clients, &args.databases, &args.ways, &mut report).await?;
+            let cells = Cells { folder, seconds, timeouts: timeouts(&args.timeouts)? };
+            cells.run(&args.grid, report).await
         }
         What::Open { rate, size, databases } => {
-            let cells = Cells { folder: &cli.folder, seconds, timeouts: Timeouts::Default };
-            cells.open(rate, size, databases, &mut report).await?;
+            let cells = Cells { folder, seconds, timeouts: Timeouts::Default };
+            cells.open(rate, size, databases, report).await
         }
         What::Gap { trials, timeouts: name } => {
-            gap::run(&cli.folder, trials, timeouts(&name)?, &mut report).await?;
+            gap::run(folder, trials, timeouts(&name)?, report).await
         }
-        What::Hundred { databases } => {
-            hundred::run(&cli.folder, databases, seconds, &mut report).await?;
-        }
-        What::All { trials } => {
-            report.limits(&limits::measure(&cli.folder)?)?;
-            let cells = Cells { folder: &cli.folder, seconds, timeouts: Timeouts::Default };
-            let ways = [load::Way::Session, load::Way::Unary];
-            cells.run(&[4_096, 51_200], &[1, 16, 64, 256], &[1, 4], &ways, &mut report).await?;
-            for timeouts in [Timeouts::Default, Timeouts::Fast] {
-                gap::run(&cli.folder, trials, timeouts, &mut report).await?;
-            }
-            hundred::run(&cli.folder, 100, seconds, &mut report).await?;
-        }
+        What::Hundred { databases } => hundred::run(folder, databases, seconds, report).await,
+        What::Flat { rate, size } => flat::run(folder, size, rate, seconds, report).await,
+        What::All { trials } => everything(folder, seconds, trials, report).await,
+        What::Merge { .. } => unreachable!("merging measures nothing"),
     }
-    report.table();
-    Ok(())
+}
+
+async fn everything(
+    folder: &Path,
+    seconds: Duration,
+    trials: u32,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    report.add(Line::Limits(limits::measure(folder)?))?;
+    let cells = Cells { folder, seconds, timeouts: Timeouts::Default };
+    cells.run(&Grid::all(), report).await?;
+    for (rate, size) in [(2_000, 4_096), (500, 51_200)] {
+        cells.open(rate, size, 1, report).await?;
+    }
+    for timeouts in [Timeouts::Default, Timeouts::Fast] {
+        gap::run(folder, trials, timeouts, report).await?;
+    }
+    hundred::run(folder, 100, seconds, report).await?;
+    flat::run(folder, 4_096, 500, 10 * seconds, report).await
 }
 
 fn timeouts(name: &str) -> anyhow::Result<Timeouts> {
