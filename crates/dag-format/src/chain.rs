@@ -6,19 +6,18 @@
 
 use dag_types::{Chain, LogId};
 
-/// Digest of what an entry says: its kind and its payload.
-pub fn payload_digest(kind: u8, payload: &[u8]) -> [u8; 32] {
-    *blake3::Hasher::new().update(&[kind]).update(payload).finalize().as_bytes()
-}
-
-/// `chain(i)`, from `chain(i - 1)` and the entry at `i`.
-pub fn next(before: Chain, id: LogId, digest: &[u8; 32]) -> Chain {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&before.0);
-    hasher.update(&id.term.to_le_bytes());
-    hasher.update(&id.index.to_le_bytes());
-    hasher.update(digest);
+/// `chain(i)`, from `chain(i - 1)` and the entry at `i`: its id, its kind and its payload.
+///
+/// The payload is hashed by itself, in one call from its first byte on: only so is it hashed with
+/// the processor's wide registers, in a third of the time.
+pub fn next(before: Chain, id: LogId, kind: u8, payload: &[u8]) -> Chain {
+    let mut link = [0; 16 + 8 + 8 + 1 + 32];
+    link[..16].copy_from_slice(&before.0);
+    link[16..24].copy_from_slice(&id.term.to_le_bytes());
+    link[24..32].copy_from_slice(&id.index.to_le_bytes());
+    link[32] = kind;
+    link[33..].copy_from_slice(blake3::hash(payload).as_bytes());
     let mut chain = [0; 16];
-    chain.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    chain.copy_from_slice(&blake3::hash(&link).as_bytes()[..16]);
     Chain(chain)
 }

@@ -108,6 +108,5 @@ impl<'a> Batch<'a> {
 /// The chain after an entry.
 pub(super) fn chain_after(before: Option<Position>, entry: &super::types::LogEntry) -> Position {
     let before = before.map_or(dag_types::Chain::START, |(_, chain)| chain);
-    let digest = chain::payload_digest(entry.kind, &entry.payload);
-    (entry.id, chain::next(before, entry.id, &digest))
+    (entry.id, chain::next(before, entry.id, entry.kind, &entry.payload))
 }

@@ -255,9 +255,8 @@ impl Replay {
         let follows = before.map_or(0, |(id, _)| id.index + 1) == entry.id.index
             && index == entry.id.index
             && before.is_none_or(|(id, _)| id.term <= entry.id.term);
-        let digest = chain::payload_digest(entry.kind, entry.payload);
         let before = before.map_or(Chain::START, |(_, chain)| chain);
-        let expected = chain::next(before, entry.id, &digest);
+        let expected = chain::next(before, entry.id, entry.kind, entry.payload);
         if !follows || !chain_holds(entry.chain, expected) {
             return Err(LogOpenFault::BrokenChain { index });
         }

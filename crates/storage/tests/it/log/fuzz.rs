@@ -25,8 +25,7 @@ impl Model {
 
     fn append(&mut self, entry: LogEntry) {
         let before = self.last().map_or(Chain::START, |(_, chain)| chain);
-        let digest = chain::payload_digest(entry.kind, &entry.payload);
-        let chain = chain::next(before, entry.id, &digest);
+        let chain = chain::next(before, entry.id, entry.kind, &entry.payload);
         self.entries.push((entry, chain));
     }
 
