@@ -28,6 +28,7 @@ mod settings;
 mod status;
 mod store;
 mod sweep;
+mod tidy;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -25,7 +25,7 @@ use crate::service::health::Health;
 use crate::service::mailbox::MailboxServer;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
-use crate::sweep;
+use crate::{sweep, tidy};
 
 /// Why a node cannot run.
 #[derive(Debug, Error)]
@@ -150,6 +150,7 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     tokio::spawn(driver::collect_reports(node.clone()));
     tokio::spawn(driver::keep_house(node.clone()));
     tokio::spawn(sweep::run(node.clone()));
+    tidy::start(&node).map_err(|error| Error::System(format!("start the tidy thread: {error}")))?;
     tracing::info!(
         node = %node.id(),
         store = %node.store_id(),

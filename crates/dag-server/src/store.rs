@@ -7,7 +7,7 @@
 //! ```
 //! Everything here blocks and is called from blocking threads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -154,6 +154,11 @@ impl Store {
     /// An open copy.
     pub fn copy(&self, database: DatabaseId) -> Option<Arc<OpenCopy>> {
         self.held().get(&database).map(|held| held.copy.clone())
+    }
+
+    /// All open copies, by database.
+    pub fn copies(&self) -> BTreeMap<DatabaseId, Arc<OpenCopy>> {
+        self.held().iter().map(|(database, held)| (*database, held.copy.clone())).collect()
     }
 
     /// Whether proposals to a copy should go slower, or not be taken.

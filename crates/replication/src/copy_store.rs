@@ -29,6 +29,8 @@ pub struct OpenCopy {
     /// `None` once it is closed.
     directory: Mutex<Option<CopyDirectory>>,
     slot: RwLock<Slot>,
+    /// Held while space is taken back, which may take minutes.
+    tidying: Mutex<()>,
     on_fault: OnceLock<OnFault>,
 }
 
@@ -64,6 +66,7 @@ impl OpenCopy {
             volume,
             directory: Mutex::new(Some(directory)),
             slot: RwLock::new(slot),
+            tidying: Mutex::default(),
             on_fault: OnceLock::new(),
         })
     }
@@ -85,10 +88,25 @@ impl OpenCopy {
         self.log.flushed()
     }
 
+    /// Takes back the space of deleted bodies where that pays, and says what it did. It may block
+    /// for minutes: it runs on a thread that has nothing else to do, for one copy at a time. A
+    /// snapshot that arrives meanwhile waits for it, and [`OpenCopy::close`] breaks it off.
+    pub fn tidy_if_due(&self) -> Result<Option<Tidied>, StateError> {
+        let _turn = self.tidying.lock().expect("no panic while held");
+        self.state().tidy_if_due()
+    }
+
+    /// Whether space is being taken back at this moment.
+    pub(crate) fn is_tidying(&self) -> bool {
+        self.tidying.try_lock().is_err()
+    }
+
     /// Closes the copy when everything asked of its log is durable, then calls `done`. Its group
     /// and whoever flushes it have been stopped, and no view of its state is held.
     pub fn close(&self, done: Box<dyn FnOnce(Result<(), LogFault>) + Send>) {
+        self.state().end_work();
         self.take_away();
+        drop(self.tidying.lock().expect("no panic while held"));
         match self.directory().take() {
             Some(directory) => directory.close(done),
             None => done(Err(LogFault::Closed)),
@@ -251,6 +269,9 @@ impl StateStore for Used {
     }
     fn tidy_if_due(&self) -> Result<Option<Tidied>, StateError> {
         self.store.tidy_if_due()
+    }
+    fn end_work(&self) {
+        self.store.end_work();
     }
 }
 

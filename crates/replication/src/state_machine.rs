@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dag_format::envelope::{Body, Envelope};
-use dag_types::{Chain, Lineage, LogId, NodeId};
+use dag_types::{Chain, Lineage, LogId, Mutant, NodeId};
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{AsyncRuntime, EntryPayload, OptionalSend};
@@ -128,6 +128,9 @@ impl CopyState {
 
     /// The last entry whose effects are on disk.
     pub fn flushed(&self) -> Option<LogId> {
+        if Mutant::PurgePastFlushed.planted() {
+            return self.applied();
+        }
         self.store.flushed().map(|(at, _)| at)
     }
 
@@ -306,9 +309,12 @@ impl<R: AsyncRuntime> StateMachine<R> {
     async fn end_uses(&self) -> io::Result<()> {
         let store = self.copy.store();
         store.take_away();
-        let patience = Instant::now() + USES_PATIENCE;
+        let mut patience = Instant::now() + USES_PATIENCE;
         while store.in_use() {
-            if Instant::now() >= patience {
+            // Taking space back is a use that ends by itself, however long it takes.
+            if store.is_tidying() {
+                patience = Instant::now() + USES_PATIENCE;
+            } else if Instant::now() >= patience {
                 return Err(self.copy.failed("views of the old state were held for too long"));
             }
             tokio::time::sleep(USES_LOOK).await;

@@ -132,6 +132,9 @@ pub trait StateStore: StateRead + 'static {
     fn tidy_if_due(&self) -> Result<Option<Tidied>, StateError> {
         Ok(None)
     }
+    /// Breaks off a pass of [`StateStore::tidy_if_due`], because the state is to be closed. Nothing
+    /// is flushed or tidied any more afterwards.
+    fn end_work(&self) {}
 }
 
 /// Makes and opens the states of a node's copies: RocksDB, or maps on a simulated disk.

@@ -185,6 +185,10 @@ impl StateStore for RocksState {
         tracing::info!(?reason, ?tidied, "the space of deleted bodies was taken back");
         Ok(Some(tidied))
     }
+
+    fn end_work(&self) {
+        self.engine.db.cancel_all_background_work(true);
+    }
 }
 
 impl StateEngine for SharedResources {

@@ -253,18 +253,51 @@ fn an_idle_copy_costs_little_memory_few_files_and_no_thread() {
     assert!(output.contains("files"), "{output}");
 }
 
+fn body_key(n: u64) -> Vec<u8> {
+    [&[0x80][..], &n.to_be_bytes()].concat()
+}
+
+fn fill_with_bodies(state: &RocksState, count: u64) {
+    for n in 0..count {
+        state.write(&[put(body_key(n), vec![n as u8; 50_000])]).unwrap();
+        if n % 500 == 499 {
+            state.flush().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_state_that_is_to_be_closed_moves_no_bodies_any_more_and_opens_whole() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("state");
+    let state = RocksState::create(&shared(), &folder).unwrap();
+    fill_with_bodies(&state, 1000);
+    for n in (0..1000).filter(|n| n % 4 != 0) {
+        state.write(&[delete(body_key(n))]).unwrap();
+    }
+    state.flush().unwrap();
+    let size = || -> u64 {
+        files(&folder, ".blob").iter().map(|path| path.metadata().unwrap().len()).sum()
+    };
+    state.end_work();
+    // Whether the pass says that it was broken off does not matter: it must end at once.
+    let _ = state.tidy();
+    assert!(size() > 45_000_000, "nothing was moved: {}", size());
+    drop(state);
+    let state = RocksState::open(&shared(), &folder).unwrap();
+    assert_eq!(state.get(&body_key(8)).unwrap().unwrap().as_ref(), vec![8; 50_000]);
+    assert_eq!(state.get(&body_key(9)).unwrap(), None);
+    state.tidy().unwrap();
+    assert!(size() < 25_000_000, "the next opening tidies: {}", size());
+}
+
 #[test]
 fn bodies_that_were_deleted_give_their_space_back() {
     let home = tempfile::tempdir().unwrap();
     let folder = home.path().join("state");
     let state = RocksState::create(&shared(), &folder).unwrap();
-    let key = |n: u64| [&[0x80][..], &n.to_be_bytes()].concat();
-    for n in 0..4000 {
-        state.write(&[put(key(n), vec![n as u8; 50_000])]).unwrap();
-        if n % 500 == 499 {
-            state.flush().unwrap();
-        }
-    }
+    let key = body_key;
+    fill_with_bodies(&state, 4000);
     assert_eq!(state.tidy_due().unwrap(), None);
     let size = || -> u64 {
         files(&folder, ".blob").iter().map(|path| path.metadata().unwrap().len()).sum()
