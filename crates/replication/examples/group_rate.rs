@@ -2,10 +2,11 @@
 //! process, a machine that only puts the body.
 //!
 //! ```text
-//! cargo run --release -p replication --example group_rate -- [seconds] [proposers]
+//! cargo run --release -p replication --example group_rate -- [seconds] [proposers] [groups] [bytes]
 //! ```
 //! Prints one line per entry size and number of groups: entries per second, latency of a proposal,
-//! and the processor time of the whole process per entry.
+//! and the processor time of the whole process per entry. Where the size is given, nothing but that
+//! is measured, for a profile of it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -174,7 +175,7 @@ async fn measure(groups: &[Group], bytes: usize, proposers: usize, time: Duratio
     );
 }
 
-async fn run(groups: u64, time: Duration, proposers: usize) {
+async fn run(groups: u64, sizes: &[usize], time: Duration, proposers: usize) {
     let folder = tempfile::TempDir::new_in(".").expect("a folder on the disk to be measured");
     let addresses = Addresses::default();
     let mut nodes = Vec::new();
@@ -197,9 +198,11 @@ async fn run(groups: u64, time: Duration, proposers: usize) {
         }
         leaders.push(first);
     }
-    for bytes in [4 << 10, 50 << 10] {
+    for &bytes in sizes {
         measure(&leaders, bytes, proposers, Duration::from_millis(500)).await;
-        measure(&leaders, bytes, 1, time).await;
+        if sizes.len() > 1 {
+            measure(&leaders, bytes, 1, time).await;
+        }
         measure(&leaders, bytes, proposers, time).await;
     }
     for node in &nodes {
@@ -211,10 +214,12 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut number =
         |default| arguments.next().map_or(default, |text| text.parse().expect("a number"));
-    let (seconds, proposers) = (number(5), number(64));
+    let (seconds, proposers, groups, bytes) = (number(5), number(64), number(0), number(0));
+    let sizes = if bytes == 0 { vec![4 << 10, 50 << 10] } else { vec![bytes as usize] };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    for groups in [1, 4] {
-        runtime.block_on(run(groups, Duration::from_secs(seconds), proposers as usize));
+    for groups in if groups == 0 { vec![1, 4] } else { vec![groups] } {
+        let time = Duration::from_secs(seconds);
+        runtime.block_on(run(groups, &sizes, time, proposers as usize));
     }
 }
