@@ -5,9 +5,11 @@ CARGO := cargo
 # One profile for everything: each further one would compile RocksDB's C++ again (8 to 10 minutes).
 FLAGS := --release --locked
 BIN   := $(CURDIR)/target/release
-# The simulator is built with planted faults; nothing else may share them.
+# The simulator and the tests of planted faults are built with them; nothing else may share them. They
+# are chosen together: so they share RocksDB with what is shipped (-p storage alone would not).
 SHIPPED := --workspace --exclude sim
-PLANTED := -p mailbox -p storage --features mailbox/mutants,storage/mutants --test mutants
+PLANTED := -p sim -p mailbox -p storage --features mailbox/mutants,storage/mutants
+MARKER  := holdfast: planted faults are in here
 SEED  ?= 1
 N     ?= 200
 MINUTES ?= 30
@@ -33,10 +35,13 @@ demo: build ## A two-site DAG: mails in, its active node killed, every mail back
 .PHONY: test
 test: build ## Every test of one machine's code; no root, no network, no fixed port
 	$(CARGO) test $(FLAGS) $(SHIPPED) --exclude cluster --lib --bins --test it --test planted
-	$(CARGO) test $(FLAGS) $(PLANTED)
+	$(CARGO) test $(FLAGS) $(PLANTED) --test mutants --test schedules
+	@grep -q "$(MARKER)" $(BIN)/sim || { echo "the mark of planted faults is not in sim: this proves nothing"; exit 1; }
+	@! grep -l "$(MARKER)" $(BIN)/holdfastd $(BIN)/dagctl || { echo "built with planted faults: do not ship"; exit 1; }
 
 .PHONY: chaos
 chaos: build ## Real processes under real faults
+	$(CARGO) test $(FLAGS) $(PLANTED) --test power -- --nocapture
 	$(CARGO) test $(FLAGS) -p dag-server --test process
 	HOLDFAST_BIN=$(BIN) $(CARGO) test $(FLAGS) -p cluster -- --test-threads 1
 
@@ -54,6 +59,10 @@ sim: prepare ## Simulated clusters from a seed: SEED=1 N=200
 .PHONY: soak
 soak: prepare ## Simulated clusters until the time is up: MINUTES=30
 	$(CARGO) run $(FLAGS) -p sim -- soak --minutes $(MINUTES) --seed $(SEED)
+
+.PHONY: mutants
+mutants: prepare ## Plants each fault in the simulator and writes docs/mutants.md's table: N=200 seeds each
+	$(CARGO) run $(FLAGS) -p sim -- mutants --seeds $(N) --table target/mutants.md
 
 .PHONY: bench
 bench: build ## Deliveries a second, latency, gaps, memory, beside the disk's limit: SECS=30 a cell

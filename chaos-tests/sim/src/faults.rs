@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use dag_types::{DatabaseId, Generation, ReplicaId};
 use history::event::Fault as Happened;
 use replication::Member;
-use storage::disk::{AlignedBuffer, BLOCK, Disk, OpenMode, SimDisk};
 
+use crate::damage::{forge, lose_tail, newest_segments, rot};
 use crate::nemesis::{DiskCall, Fault, Planned};
 use crate::network::sides;
 use crate::node::Assigned;
@@ -22,6 +21,11 @@ pub struct UnderWay {
     undone: Vec<(u64, Undo)>,
     /// Nodes that lose power at a call of their disk, and for how long.
     cuts: Vec<(u64, u64)>,
+    /// Planned faults that could not happen when they were due: no copy led, or the node was down.
+    waiting: Vec<Planned>,
+    /// Databases of which the witness got a stray copy: one is made in a run, because an order to
+    /// make a second one may wait, on a paused node, beside the order to take the first one away.
+    strayed: BTreeSet<DatabaseId>,
     /// Faults that really happened.
     pub happened: Vec<Happened>,
 }
@@ -49,7 +53,7 @@ impl UnderWay {
         for (_, undo) in over {
             undo.carry_out(world);
         }
-        for planned in due {
+        for planned in std::mem::take(&mut self.waiting).iter().chain(due) {
             self.begin(world, planned);
         }
     }
@@ -68,6 +72,7 @@ impl UnderWay {
             node.clock_permille = 1000;
             node.disk.slow_down(Duration::ZERO);
             node.disk.keep();
+            node.disk.sim().disarm();
             if node.disk.is_off() {
                 world.stop(id, true);
             }
@@ -115,6 +120,8 @@ impl UnderWay {
                 world.harmed.insert(node);
             }
             self.note(world, planned.fault.kind(), nodes, planned.for_ms);
+        } else if planned.fault.can_wait() {
+            self.waiting.push(planned.clone());
         }
     }
 
@@ -256,6 +263,10 @@ impl UnderWay {
                 let down = self.down(world, &[node], for_ms, true)?;
                 lose_tail(world.nodes[&node].disk.sim(), draw).then_some(down)
             }
+            Fault::Forged { node, draw } => {
+                let down = self.down(world, &[node], for_ms, true)?;
+                forge(world.nodes[&node].disk.sim(), draw).then_some(down)
+            }
             Fault::Misplaced { node, draw } => {
                 let disk = world.nodes[&node].disk.sim();
                 let logs = newest_segments(disk);
@@ -269,7 +280,7 @@ impl UnderWay {
 
     /// A copy of generation 2 on the witness, which takes the others for its voters.
     fn stray(&mut self, world: &mut World, database: DatabaseId, for_ms: u64) -> Option<Vec<u64>> {
-        if !runs(world, WITNESS) || world.nodes[&WITNESS].group(database).is_some() {
+        if !runs(world, WITNESS) || !self.strayed.insert(database) {
             return None;
         }
         let replica = ReplicaId(world.next_replica);
@@ -319,64 +330,4 @@ impl Undo {
             }
         }
     }
-}
-
-/// Flips a bit of some file of some copy; false where there is none.
-fn rot(disk: &SimDisk, draw: u64) -> bool {
-    let of_copies = |path: &PathBuf| {
-        let path = path.to_string_lossy();
-        path.contains("/db-") && !path.ends_with("LOCK") && !path.contains("/trash/")
-    };
-    let files: Vec<PathBuf> = disk.files().into_iter().filter(of_copies).collect();
-    let Some(path) = files.get(draw as usize % files.len().max(1)) else { return false };
-    let bytes = disk.open(path, OpenMode::Read).and_then(|file| file.len()).unwrap_or(0);
-    // Most of a segment is room that was never written.
-    let used = if is_segment(path) { (bytes / 8).max(4096).min(bytes) } else { bytes };
-    used > 0 && disk.flip_bit(path, (draw >> 8) % used, (draw % 8) as u8).is_ok()
-}
-
-fn is_segment(path: &PathBuf) -> bool {
-    path.extension().is_some_and(|extension| extension == "seg")
-}
-
-/// The newest segment of each log.
-fn newest_segments(disk: &SimDisk) -> Vec<PathBuf> {
-    let mut newest: Vec<PathBuf> = Vec::new();
-    for path in disk.files() {
-        let path_text = path.to_string_lossy();
-        if !is_segment(&path) || !path_text.contains("/db-") || path_text.contains("/trash/") {
-            continue;
-        }
-        match newest.last_mut() {
-            Some(last) if last.parent() == path.parent() => *last = path,
-            _ => newest.push(path),
-        }
-    }
-    newest
-}
-
-/// Empties the last written block of a log but one: the last one vouches for it.
-fn lose_tail(disk: &SimDisk, draw: u64) -> bool {
-    let logs = newest_segments(disk);
-    let Some(path) = logs.get(draw as usize % logs.len().max(1)) else { return false };
-    let emptied = || -> io::Result<bool> {
-        let file = disk.open(path, OpenMode::Direct)?;
-        let mut buffer = AlignedBuffer::new(BLOCK);
-        let mut written = Vec::new();
-        for at in (0..file.len()?).step_by(BLOCK) {
-            let block = buffer.blocks_mut(BLOCK);
-            file.read_at(block, at)?;
-            if block.iter().any(|byte| *byte != 0) {
-                written.push(at);
-            }
-        }
-        // The first block is the segment's own header.
-        let [_, .., lost, _] = written[..] else { return Ok(false) };
-        let block = buffer.blocks_mut(BLOCK);
-        block.fill(0);
-        file.write_at(block, lost)?;
-        file.sync()?;
-        Ok(true)
-    };
-    emptied().unwrap_or(false)
 }

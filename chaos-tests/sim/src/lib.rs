@@ -11,11 +11,12 @@
 //! | [`schedule`], [`nemesis`] | what a run is made from, and the catalogue of faults |
 //! | [`world`], [`node`], [`network`], [`power`] | time, nodes, links and disks |
 //! | [`server`], [`work`] | the front-end service's stand-in, and the clients |
-//! | [`faults`], [`heal`], [`run`] | faults, healing, the phases of a run and its verdict |
+//! | [`faults`], [`damage`], [`heal`], [`run`] | faults, healing, the phases of a run and its verdict |
 //! | [`minimise`] | a failing schedule made small |
 //!
 //! Why it has an executor of its own: `docs/decisions/0004-simulation.md`.
 
+pub mod damage;
 pub mod dice;
 pub mod faults;
 pub mod heal;

@@ -189,6 +189,8 @@ struct Totals {
     simulated_ms: AtomicU64,
     operations: AtomicU64,
     faults: AtomicU64,
+    /// The least of one run.
+    least: Mutex<Option<(u64, usize)>>,
     stop: AtomicBool,
 }
 
@@ -224,9 +226,12 @@ fn many(seeds: Seeds, jobs: usize, out: &Path) -> anyhow::Result<bool> {
     failing.sort_unstable();
     let seconds = began.elapsed().as_secs_f64();
     let runs = totals.runs.load(Ordering::Relaxed);
+    let least = totals.least.lock().unwrap_or_else(|poison| poison.into_inner());
+    let (least_ms, least_faults) = least.unwrap_or_default();
     println!(
         "{runs} schedules in {seconds:.1} s ({:.0} a minute), {} simulated s, {} operations, {} \
-         faults, {} failing {failing:?}",
+         faults, in each at least {least_ms} simulated ms and {least_faults} faults, {} failing \
+         {failing:?}",
         runs as f64 / seconds * 60.0,
         totals.simulated_ms.load(Ordering::Relaxed) / 1000,
         totals.operations.load(Ordering::Relaxed),
@@ -243,6 +248,11 @@ fn one(seed: u64, seeds: &Seeds, totals: &Totals, out: &Path) -> anyhow::Result<
     totals.simulated_ms.fetch_add(outcome.simulated_ms, Ordering::Relaxed);
     totals.operations.fetch_add(outcome.history.operations.len() as u64, Ordering::Relaxed);
     totals.faults.fetch_add(outcome.faults as u64, Ordering::Relaxed);
+    {
+        let mut least = totals.least.lock().unwrap_or_else(|poison| poison.into_inner());
+        let (ms, faults) = least.unwrap_or((u64::MAX, usize::MAX));
+        *least = Some((ms.min(outcome.simulated_ms), faults.min(outcome.faults)));
+    }
     if outcome.is_good() {
         return Ok(());
     }

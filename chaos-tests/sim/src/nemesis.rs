@@ -10,6 +10,7 @@
 //! | far, loss | a slow or lossy network |
 //! | slow disk, full disk | a disk that is worn out or not looked after |
 //! | disk error, bit rot, lost tail, misplaced write | a disk that lies or dies |
+//! | forged entry | memory that loses a bit before the checksum is reckoned |
 //! | clock rate | a clock that runs too fast or too slow |
 //! | stray generation | a copy of another incarnation of the group that speaks to it |
 //!
@@ -162,6 +163,13 @@ pub enum Fault {
         /// Chooses the place.
         draw: u64,
     },
+    /// A node goes down, and an entry of its log comes back changed, with a checksum that fits.
+    Forged {
+        /// Which.
+        node: u64,
+        /// Chooses the log.
+        draw: u64,
+    },
     /// A node's clock runs at this rate.
     ClockRate {
         /// Which.
@@ -213,6 +221,7 @@ impl Fault {
             Self::BitRot { .. } => "bit_rot",
             Self::LostTail { .. } => "lost_tail",
             Self::Misplaced { .. } => "misplaced_write",
+            Self::Forged { .. } => "forged_entry",
             Self::ClockRate { .. } => "clock_rate",
             Self::StrayGeneration { .. } => "stray_generation",
         }
@@ -225,9 +234,18 @@ impl Fault {
             | Self::DiskError { node, .. }
             | Self::BitRot { node, .. }
             | Self::LostTail { node, .. }
-            | Self::Misplaced { node, .. } => Some(*node),
+            | Self::Misplaced { node, .. }
+            | Self::Forged { node, .. } => Some(*node),
             _ => None,
         }
+    }
+}
+
+impl Fault {
+    /// Whether it is tried again until it happens, where it could not when it was due.
+    pub fn can_wait(&self) -> bool {
+        let noted_later = matches!(self, Self::PowerCut { .. } | Self::StrayGeneration { .. });
+        self.harms().is_none() && !noted_later
     }
 }
 
@@ -263,7 +281,7 @@ pub fn draw(dice: &mut Dice, weather: &Weather, within_ms: u64) -> Vec<Planned> 
     planned
 }
 
-const KINDS: u64 = 23;
+const KINDS: u64 = 24;
 
 fn draw_fault(dice: &mut Dice, kind: u64, weather: &Weather) -> Fault {
     let node = dice.between(1, NODES);
@@ -297,6 +315,7 @@ fn draw_fault(dice: &mut Dice, kind: u64, weather: &Weather) -> Fault {
         19 => Fault::ClockRate { node, permille: *dice.pick(&[300, 700, 990, 1010, 1500, 3000]) },
         20 => Fault::CrashLeader { database },
         21 => Fault::PauseLeader { database },
+        22 => Fault::Forged { node: victim, draw },
         _ => Fault::StrayGeneration { database },
     }
 }

@@ -32,6 +32,8 @@ use crate::world::{World, lock};
 
 /// The mark at which copies are compared.
 const MARK: u64 = 1;
+/// A run with fewer faults than these (and than it planned) does not count.
+const FAULTS_MIN: usize = 5;
 
 /// What came of a run.
 pub struct Outcome {
@@ -139,7 +141,9 @@ fn phases(world: &mut World, record: &mut Record) -> bool {
     world.advance(600);
     world.work.going.store(false, Ordering::Relaxed);
     world.until(3_000, |world| world.work.open.load(Ordering::Relaxed) == 0);
-    read_everything(world) && compare_copies(world, record)
+    // Damage that nobody had read before may show as late as this.
+    let sound = |world: &World| world.failed.is_empty() && world.condemned.is_empty();
+    read_everything(world) && (sound(world) || heal(world)) && compare_copies(world, record)
 }
 
 /// Starts all nodes, forms the groups and makes the mailboxes; false where that fails.
@@ -256,7 +260,6 @@ fn start_clients(world: &World, database: DatabaseId) {
 fn faults(world: &mut World, record: &mut Record) {
     let mut planned = world.schedule.faults.clone();
     planned.sort_by_key(|planned| planned.at_ms);
-    let began = world.now_ms;
     let mut next = 0;
     let mut boots = 0;
     for ms in 0..world.schedule.faults_ms {
@@ -270,7 +273,10 @@ fn faults(world: &mut World, record: &mut Record) {
         }
         world.tick();
     }
-    debug_assert_eq!(world.now_ms, began + world.schedule.faults_ms);
+    let happened = record.under_way.happened.len();
+    if happened < FAULTS_MIN.min(planned.len()) {
+        world.find(format!("V1: only {happened} faults of {} happened", planned.len()));
+    }
 }
 
 fn read_everything(world: &mut World) -> bool {

@@ -59,8 +59,8 @@ impl Schedule {
         let dice = Dice::new(seed);
         let mut draw = dice.fork("weather");
         let weather = Weather::draw(&mut draw);
-        let before_ms = 800;
-        let faults_ms = draw.between(6_000, 8_000);
+        let before_ms = 1_000;
+        let faults_ms = draw.between(7_300, 8_300);
         let faults = nemesis::draw(&mut dice.fork("faults"), &weather, faults_ms);
         Self { seed, weather, before_ms, faults_ms, faults }
     }

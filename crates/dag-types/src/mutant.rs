@@ -47,7 +47,7 @@ impl Mutant {
     /// Whether this fault is planted in this process.
     #[cfg(feature = "mutants")]
     pub fn planted(self) -> bool {
-        PLANTED.load(core::sync::atomic::Ordering::Relaxed) == self as u8
+        PLANTED.0.load(core::sync::atomic::Ordering::Relaxed) == self as u8
     }
 
     /// Whether this fault is planted: never, in a build without the feature `mutants`.
@@ -61,9 +61,14 @@ impl Mutant {
     #[cfg(feature = "mutants")]
     pub fn plant(mutant: Option<Self>) {
         let number = mutant.map_or(0, |mutant| mutant as u8);
-        PLANTED.store(number, core::sync::atomic::Ordering::Relaxed);
+        PLANTED.0.store(number, core::sync::atomic::Ordering::Relaxed);
     }
 }
 
+/// Which fault is planted, and the words by which a binary with planted faults is known: `make test`
+/// looks for them in everything that is shipped. They stand in one static with the choice, so that
+/// no binary has one without the other.
 #[cfg(feature = "mutants")]
-static PLANTED: core::sync::atomic::AtomicU8 = core::sync::atomic::AtomicU8::new(0);
+#[used]
+static PLANTED: (core::sync::atomic::AtomicU8, [u8; 38]) =
+    (core::sync::atomic::AtomicU8::new(0), *b"holdfast: planted faults are in here!!");

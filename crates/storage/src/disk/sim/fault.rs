@@ -73,6 +73,11 @@ impl SimDisk {
         self.state().faults.syncs = Some(Trap { part: part.into(), after, kind });
     }
 
+    /// Faults that wait to happen do not happen any more.
+    pub fn disarm(&self) {
+        self.state().faults = Faults::default();
+    }
+
     /// The next write to this file lands at another offset and reports success.
     pub fn misdirect_write(&self, path: &Path, offset: u64) {
         self.state().faults.misdirect = Some((path.to_path_buf(), offset));
