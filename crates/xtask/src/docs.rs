@@ -120,7 +120,7 @@ fn named_paths(text: &str) -> Vec<&str> {
 
 /// Words in backticks that can only be tests: their names are sentences.
 fn named_tests(text: &str) -> Vec<&str> {
-    let sentence = |word: &&str| word.matches('_').count() >= 3 && word.chars().all(is_of_name);
+    let sentence = |word: &&str| word.matches('_').count() >= 4 && word.chars().all(is_of_name);
     text.split('`').skip(1).step_by(2).filter(sentence).collect()
 }
 
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn a_test_is_a_sentence_in_backticks() {
-        let text = "`a_b_c_d` and `two_words` and `A_b_c_d_e` and `x/a_b_c_d`";
-        assert_eq!(named_tests(text), ["a_b_c_d"]);
+        let text = "`a_b_c_d_e` and `the_name_of_things` and `A_b_c_d_e` and `x/a_b_c_d_e`";
+        assert_eq!(named_tests(text), ["a_b_c_d_e"]);
     }
 
     #[test]
