@@ -43,6 +43,23 @@ pub fn wait_for(
     }
 }
 
+/// Watches for a while that something never comes about; for what must not happen there is no
+/// event to wait for.
+pub fn watch_never(
+    cluster: &ScratchCluster,
+    what: &str,
+    during: Duration,
+    unwanted: impl Fn(&Value) -> bool,
+) -> anyhow::Result<()> {
+    let end = Instant::now() + during;
+    while Instant::now() < end {
+        let status = status(cluster)?;
+        ensure!(!unwanted(&status), "{what}: {status:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
 /// Waits until the DAG is healthy: all nodes, all copies, everything mounted.
 pub fn wait_healthy(cluster: &ScratchCluster, within: Duration) -> anyhow::Result<Value> {
     wait_for(cluster, "healthy", within, |status| status["healthy"] == true)

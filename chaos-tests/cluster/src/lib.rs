@@ -10,10 +10,12 @@
 //! | [`work`] | clients that append, change flags, read and expunge, and write down what they saw |
 //! | [`ask`] | what `dagctl` says of the cluster |
 //! | [`damage`] | flips bits and cuts files of a node that is down |
+//! | [`volume`] | disks of copies that can be filled |
 
 pub mod ask;
 pub mod damage;
 pub mod trial;
+pub mod volume;
 pub mod work;
 
 use std::sync::OnceLock;

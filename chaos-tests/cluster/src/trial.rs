@@ -45,7 +45,15 @@ impl Trial {
         databases: &[&str],
         promise: Promise<'_>,
     ) -> anyhow::Result<Self> {
-        let cluster = scratch.formed().await?;
+        Self::with(scratch.formed().await?, databases, promise)
+    }
+
+    /// The same with a cluster whose DAG is made already.
+    pub fn with(
+        cluster: ScratchCluster,
+        databases: &[&str],
+        promise: Promise<'_>,
+    ) -> anyhow::Result<Self> {
         for name in databases {
             cluster.dagctl(["db", "create", name])?;
         }

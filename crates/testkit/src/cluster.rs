@@ -10,6 +10,8 @@
 //! ```
 //! A node is ready when it answers `GetNode`; nothing here waits for a fixed time.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -54,6 +56,8 @@ pub struct LocalCluster {
     record: Record,
     /// Children of this process, to be waited for; those of others are known by name only.
     children: Vec<Child>,
+    /// The commands that nodes are started through; see [`LocalCluster::start_through`].
+    through: BTreeMap<String, Vec<OsString>>,
 }
 
 impl LocalCluster {
@@ -95,7 +99,12 @@ impl LocalCluster {
             let mut record = Record::new(shape.name.clone(), range, holdfastd, owner);
             record.nodes = nodes_of(&shape, &folder);
             record.write(&folder)?;
-            Ok(Self { folder: folder.clone(), record, children: Vec::new() })
+            Ok(Self {
+                folder: folder.clone(),
+                record,
+                children: Vec::new(),
+                through: BTreeMap::new(),
+            })
         };
         fill().inspect_err(|_: &anyhow::Error| subnet::release(range, &folder))
     }
@@ -109,7 +118,12 @@ impl LocalCluster {
             folder.display()
         );
         let folder = folder.canonicalize()?;
-        Ok(Self { record: Record::read(&folder)?, folder, children: Vec::new() })
+        Ok(Self {
+            record: Record::read(&folder)?,
+            folder,
+            children: Vec::new(),
+            through: BTreeMap::new(),
+        })
     }
 
     /// Its folder.
@@ -172,16 +186,27 @@ impl LocalCluster {
                 continue;
             }
             let node = self.node(name)?;
-            let child = launch(&self.record.holdfastd, node)
+            let through = self.through.get(name).map_or(&[][..], Vec::as_slice);
+            let mut child = launch(&self.record.holdfastd, node, through)
                 .and_then(|command| Ok(start(command, lifetime)?))
                 .with_context(|| format!("start node {name}"))?;
             let process = ProcessName::of(child.id(), &self.record.holdfastd)?;
+            // Until the command has executed the program, it is another process by its name.
+            while !process.is_alive() && child.try_wait()?.is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             self.children.push(child);
             let node = self.node_mut(name);
             (node.process, node.wanted) = (Some(process), true);
             self.record.write(&self.folder)?;
         }
         Ok(())
+    }
+
+    /// From now on this node's program is handed to a command, which executes it in its own place:
+    /// `nsenter`, or a shell that sets a limit first.
+    pub fn start_through(&mut self, name: &str, command: Vec<OsString>) {
+        self.through.insert(name.to_owned(), command);
     }
 
     /// Waits until each of these nodes answers; names the one that ended instead, and shows the
@@ -360,11 +385,12 @@ fn nodes_of(shape: &Shape, folder: &Path) -> Vec<NodeRecord> {
         .collect()
 }
 
-fn launch(holdfastd: &Path, node: &NodeRecord) -> anyhow::Result<Command> {
+fn launch(holdfastd: &Path, node: &NodeRecord, through: &[OsString]) -> anyhow::Result<Command> {
     fs::create_dir_all(&node.folder)?;
     let log = OpenOptions::new().create(true).append(true).open(&node.log)?;
-    let mut command = Command::new(holdfastd);
-    command.arg("--settings").arg(&node.settings).stdin(Stdio::null());
+    let mut words = through.iter().map(OsString::as_os_str).chain([holdfastd.as_os_str()]);
+    let mut command = Command::new(words.next().expect("the program itself is one of them"));
+    command.args(words).arg("--settings").arg(&node.settings).stdin(Stdio::null());
     command.stdout(log.try_clone()?).stderr(log);
     Ok(command)
 }
