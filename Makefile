@@ -34,7 +34,7 @@ demo: build ## A two-site DAG: mails in, its active node killed, every mail back
 
 .PHONY: test
 test: build ## Every test of one machine's code; no root, no network, no fixed port
-	$(CARGO) test $(FLAGS) $(SHIPPED) --exclude cluster --lib --bins --test it --test planted
+	$(CARGO) test $(FLAGS) $(SHIPPED) --exclude cluster --lib --bins --test it --test planted --test process
 	$(CARGO) test $(FLAGS) $(PLANTED) --test mutants --test schedules
 	@grep -q "$(MARKER)" $(BIN)/sim || { echo "the mark of planted faults is not in sim: this proves nothing"; exit 1; }
 	@! grep -l "$(MARKER)" $(BIN)/holdfastd $(BIN)/dagctl || { echo "built with planted faults: do not ship"; exit 1; }
@@ -42,7 +42,6 @@ test: build ## Every test of one machine's code; no root, no network, no fixed p
 .PHONY: chaos
 chaos: build ## Real processes under real faults
 	$(CARGO) test $(FLAGS) $(PLANTED) --test power -- --nocapture
-	$(CARGO) test $(FLAGS) -p dag-server --test process
 	HOLDFAST_BIN=$(BIN) $(CARGO) test $(FLAGS) -p cluster -- --test-threads 1
 
 .PHONY: lint
