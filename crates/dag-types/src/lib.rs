@@ -6,7 +6,8 @@
 //! | value | meaning |
 //! | --- | --- |
 //! | [`DagId`], [`NodeId`], [`StoreId`], [`Boot`] | who is speaking, from which disk, since which start |
-//! | [`Lineage`] | the last link of the chain of site activations |
+//! | [`Lineage`], [`LineageChain`] | the last link of the chain of site activations; the chain, which alone says what is newer |
+//! | [`Registry`] | who may hold a gate's lease, as the control log says |
 //! | [`DatabaseId`], [`Generation`], [`ReplicaId`] | which Raft group, which incarnation of it, which copy |
 //! | [`LogId`], [`Chain`] | a position in a database's log, and the hash of all that stands before it |
 //! | [`Millis`] | an instant or a span, handed in by the caller |
@@ -19,8 +20,10 @@ extern crate std;
 
 mod copy;
 mod ids;
+mod lineage;
 mod log_id;
 mod mutant;
+mod registry;
 mod time;
 mod view;
 mod write;
@@ -30,8 +33,10 @@ pub use ids::{
     ActivationId, Boot, DagId, DatabaseId, Generation, Lineage, MailboxId, NodeId, ParseIdError,
     ReplicaId, StoreId,
 };
+pub use lineage::{ChainProblem, Kinship, LineageChain, LineageKind, LineageStep};
 pub use log_id::{Chain, LogId};
 pub use mutant::Mutant;
+pub use registry::{GrantId, RegisteredNode, RegisteredSite, Registry};
 pub use time::Millis;
 pub use view::StateView;
 pub use write::Write;

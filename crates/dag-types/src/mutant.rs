@@ -27,10 +27,31 @@ pub enum Mutant {
     UnknownEntrySkipped,
     /// A frame of another generation is accepted.
     WrongGenerationAccepted,
+    /// A gate is open when its node starts.
+    GateOpenAtBoot,
+    /// A lease counts from the arrival of the grant.
+    LeaseFromReceipt,
+    /// A lease counts from the latest request, whichever request the grant answers.
+    LatestSendingTime,
+    /// A takeover waits one lease time and nothing for clocks that run apart.
+    NoDriftMargin,
+    /// A gate opens because a peer says that its own is open.
+    PeerOpensGate,
+    /// A control leader grants without having heard of a grant or of half of each started site.
+    ColdStartUnconfirmed,
+    /// What a control leader heard once confirms it for ever.
+    ConfirmationNeverLapses,
+    /// The lineage with the greater epoch is taken for the newer one.
+    LineageByNumber,
+    /// An entry that was proposed under an older mount is applied.
+    OlderLineageApplied,
+    /// A node carries out a step that an older control leader sent.
+    StaleStepAccepted,
 }
 
 impl Mutant {
-    /// All of them, in the order of their numbers.
+    /// Those of the disk, the log and the machines, in the order of their numbers: what a simulation
+    /// of real groups hunts.
     pub const ALL: [Self; 10] = [
         Self::AckBeforeFsync,
         Self::VoteNotDurable,
@@ -42,6 +63,20 @@ impl Mutant {
         Self::UidOutsideBatch,
         Self::UnknownEntrySkipped,
         Self::WrongGenerationAccepted,
+    ];
+
+    /// Those of the gate, the lineage and Active Manager: what an exploration of the protocol hunts.
+    pub const PROTOCOL: [Self; 10] = [
+        Self::GateOpenAtBoot,
+        Self::LeaseFromReceipt,
+        Self::LatestSendingTime,
+        Self::NoDriftMargin,
+        Self::PeerOpensGate,
+        Self::ColdStartUnconfirmed,
+        Self::ConfirmationNeverLapses,
+        Self::LineageByNumber,
+        Self::OlderLineageApplied,
+        Self::StaleStepAccepted,
     ];
 
     /// Whether this fault is planted in this process.

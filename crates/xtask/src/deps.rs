@@ -10,24 +10,26 @@ use anyhow::Context;
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// Crates whose decisions must be the same on every copy, for ever.
-const PURE: [&str; 3] = ["dag-types", "mailbox", "active-manager"];
+const PURE: [&str; 4] = ["dag-types", "mailbox", "active-manager", "dac"];
 
 /// All that a pure crate may use from outside.
 const PURE_MAY_USE: [&str; 4] = ["blake3", "bytes", "prost", "thiserror"];
 
 /// Outside crates that only some of ours may name, so that they can be exchanged there alone.
-const OWNERS: [(&str, &[&str]); 3] = [
+const OWNERS: [(&str, &[&str]); 4] = [
     ("rocksdb", &["storage"]),
     ("openraft", &["replication", "sim"]),
-    ("clap", &["dag-server", "dagctl", "xtask", "sim", "cluster", "history", "bench"]),
+    ("clap", &["dag-server", "dagctl", "xtask", "sim", "cluster", "history", "bench", "model"]),
+    ("stateright", &["model"]),
 ];
 
 /// Edges between our own crates, outside of tests. `testkit` and what lies under `chaos-tests/` stand
 /// above everything and may use any crate.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("dag-types", &[]),
     ("mailbox", &["dag-types"]),
     ("active-manager", &["dag-types"]),
+    ("dac", &["dag-types"]),
     ("dag-format", &["dag-types"]),
     ("dag-api", &["dag-types"]),
     ("storage", &["dag-format", "dag-types"]),
@@ -38,6 +40,7 @@ const EDGES: [(&str, &[&str]); 11] = [
         "dag-server",
         &[
             "active-manager",
+            "dac",
             "dag-api",
             "dag-client",
             "dag-format",
