@@ -9,6 +9,14 @@
 //! | [`control`] | nodes, sites, lineage, databases, replica ids, audit: the only authority on them |
 //! | [`directory`] | address to mailbox to database |
 //! | [`placement`] | where the copies and the voters of a database stand, and those of the control group |
+//! | [`report`] | how nodes and copies stand right now, as they were heard |
+//! | [`best_copy`] | which copy becomes active, with a verdict per copy |
+//! | [`movement`] | whether a database may move: checks, plan, token |
+//! | [`balance`] | back to the preferred copies, at most once per block time |
+//! | [`maintenance`] | draining a node, and what was forgotten |
+//! | [`tolerance`] | what one more loss would stop |
+//! | [`health`] | everything that is wrong, with stable codes |
+//! | [`names`] | the known names nearest to a mistyped one |
 //! | [`address`] | which addresses are the same mailbox |
 //!
 //! A refused command is a response that says why (a *rejection*). An error of `apply` is a fault of
@@ -21,12 +29,22 @@ extern crate alloc;
 extern crate std;
 
 pub mod address;
+pub mod balance;
+pub mod best_copy;
 mod change;
 pub mod control;
 pub mod directory;
+pub mod health;
+pub mod maintenance;
+pub mod movement;
+pub mod names;
 pub mod placement;
+pub mod report;
 mod request;
 #[cfg(test)]
+mod scene;
+#[cfg(test)]
 mod test_state;
+pub mod tolerance;
 
 pub use change::{Applied, Digest, Fault};

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use dag_types::{Boot, DatabaseId, Generation, LogId, NodeId, StateView, StoreId};
 use prost::Message;
 
-use super::command::{Command, CreateDag, CreateDatabase, Founder, Order, RegisterBoot};
+use super::command::{
+    Command, CreateDag, CreateDatabase, Founder, Order, RecordMove, RegisterBoot,
+};
 use super::definition::{Definition, NodeDefinition, is_name, name_problem};
 use super::record::{
     AUDIT, AuditRow, COUNTERS, Counters, DAG, DATABASES, DagRecord, DatabaseRecord, LINEAGE,
@@ -16,10 +18,12 @@ use super::record::{
     SiteRecord, number_key, text_key,
 };
 use super::response::{
-    BootRegistered, BootTurnedBack, DagCreated, DagExists, DatabaseCreated, InvalidName, NameTaken,
-    NoDag, Outcome, Problems, Rejection, RequestIdReused, Response, UnknownNode, UnknownStore,
+    BootRegistered, BootTurnedBack, Changed, DagCreated, DagExists, DatabaseCreated, FailedCheck,
+    InvalidName, NameTaken, NoDag, Outcome, Problems, Rejection, RequestIdReused, Response,
+    UnknownNode, UnknownStore,
 };
 use super::state::ControlState;
+use super::{apply_activation as activation, apply_operation as operation};
 use crate::change::{Applied, Change, Digest, Fault, decode, read, read_digest};
 use crate::placement::{self, PlacedCopy, Placement, Wish};
 use crate::request::{self, Seen};
@@ -39,6 +43,11 @@ pub fn apply<V: StateView>(
         Order::CreateDag(order) => create_dag(&mut change, command, order)?,
         Order::RegisterBoot(order) => register_boot(&mut change, order)?,
         Order::CreateDatabase(order) => create_database(&mut change, command, order)?,
+        Order::BeginOperation(order) => operation::begin(&mut change, command, order)?,
+        Order::BeginStep(order) => operation::begin_step(&mut change, at, command, order)?,
+        Order::EndStep(order) => operation::end_step(&mut change, at, command, order)?,
+        Order::EndOperation(order) => operation::end(&mut change, command, order)?,
+        other => activation::change(&mut change, at, command, other)?,
     };
     let response = match verdict {
         Verdict::Done(outcome) => {
@@ -60,7 +69,7 @@ pub fn digest<V: StateView>(view: &V) -> Result<Digest, Fault<V::Error>> {
 }
 
 /// What a command comes to.
-enum Verdict {
+pub(super) enum Verdict {
     Done(Outcome),
     /// An equal command did it before: nothing is changed, and the audit has its row already.
     AlreadyDone(Outcome),
@@ -68,8 +77,20 @@ enum Verdict {
 }
 
 impl Verdict {
-    fn refused(rejection: Rejection) -> Self {
+    pub(super) fn refused(rejection: Rejection) -> Self {
         Self::Refused(rejection)
+    }
+
+    pub(super) fn failed(check: FailedCheck) -> Self {
+        Self::Refused(Rejection::Check(check))
+    }
+
+    pub(super) fn changed() -> Self {
+        Self::Done(Outcome::Changed(Changed { was_so: false }))
+    }
+
+    pub(super) fn was_so() -> Self {
+        Self::AlreadyDone(Outcome::Changed(Changed { was_so: true }))
     }
 }
 
@@ -180,6 +201,7 @@ fn put_first_databases<V: StateView>(
         next_database: DatabaseId::FIRST_MAILBOX_DATABASE.0,
         next_replica: founding.len() as u64 + 1,
         next_audit: 1,
+        operations: 0,
     };
     let mut copies: Vec<ReplicaRecord> = founding
         .iter()
@@ -365,16 +387,7 @@ fn audit<V: StateView>(
     order: &Order,
     accepted: bool,
 ) -> Result<(), Fault<V::Error>> {
-    let (action, object) = match order {
-        Order::CreateDag(order) => {
-            let name = order.definition.as_ref().map(|definition| definition.name.clone());
-            ("create dag", name.unwrap_or_default())
-        }
-        Order::RegisterBoot(order) => {
-            ("register boot", format!("node {} start {}", order.node, order.boot_counter))
-        }
-        Order::CreateDatabase(order) => ("create database", order.name.clone()),
-    };
+    let (action, object) = audited(order);
     let row = AuditRow {
         index: at.index,
         at_ms: command.at_ms,
@@ -393,6 +406,47 @@ fn audit<V: StateView>(
     counters.next_audit += 1;
     change.put(COUNTERS, &counters);
     Ok(())
+}
+
+/// What the audit calls an order, and what it is about.
+fn audited(order: &Order) -> (&'static str, String) {
+    let copy = |database: u64, node: u64| format!("database {database} on node {node}");
+    match order {
+        Order::CreateDag(order) => {
+            let name = order.definition.as_ref().map(|definition| definition.name.clone());
+            ("create dag", name.unwrap_or_default())
+        }
+        Order::RegisterBoot(order) => {
+            ("register boot", format!("node {} start {}", order.node, order.boot_counter))
+        }
+        Order::CreateDatabase(order) => ("create database", order.name.clone()),
+        Order::SetNodePolicy(order) => ("set node policy", format!("node {}", order.node)),
+        Order::SetDatabasePolicy(order) => {
+            ("set database policy", format!("database {}", order.database))
+        }
+        Order::SuspendCopy(order) if order.activation_only => {
+            ("suspend activation", copy(order.database, order.node))
+        }
+        Order::SuspendCopy(order) => ("suspend copy", copy(order.database, order.node)),
+        Order::ResumeCopy(order) => ("resume copy", copy(order.database, order.node)),
+        Order::SetPreference(order) => ("set preference", format!("database {}", order.database)),
+        Order::DrainNode(order) => ("drain", format!("node {}", order.node)),
+        Order::UndrainNode(order) => ("undrain", format!("node {}", order.node)),
+        Order::SetSettings(_) => ("set settings", "dag".into()),
+        Order::OpenGate(order) => ("open gate", format!("node {}", order.node)),
+        Order::RecordMove(order) => {
+            let RecordMove { database, from, to, .. } = order;
+            ("move", format!("database {database} from node {from} to node {to}"))
+        }
+        Order::BeginOperation(order) => ("begin operation", order.object.clone()),
+        Order::BeginStep(order) => {
+            ("begin step", format!("operation {} step {}", order.operation, order.step))
+        }
+        Order::EndStep(order) => {
+            ("end step", format!("operation {} step {}", order.operation, order.step))
+        }
+        Order::EndOperation(order) => ("end operation", format!("operation {}", order.operation)),
+    }
 }
 
 #[cfg(test)]

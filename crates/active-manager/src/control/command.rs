@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::activation::{ActivationPolicy, MoveCause, Settings};
 use super::definition::Definition;
+use super::operation::OperationKind;
 
 /// One entry of the control log.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -23,7 +25,10 @@ pub struct Command {
     #[prost(string, tag = "4")]
     pub reason: String,
     /// What.
-    #[prost(oneof = "Order", tags = "10, 11, 12")]
+    #[prost(
+        oneof = "Order",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26"
+    )]
     pub order: Option<Order>,
 }
 
@@ -39,6 +44,248 @@ pub enum Order {
     /// A new mailbox database.
     #[prost(message, tag = "12")]
     CreateDatabase(CreateDatabase),
+    /// Blocks, allows or limits activation on a node.
+    #[prost(message, tag = "13")]
+    SetNodePolicy(SetNodePolicy),
+    /// Blocks or allows activation of a database.
+    #[prost(message, tag = "14")]
+    SetDatabasePolicy(SetDatabasePolicy),
+    /// Suspends a copy, or only its activation.
+    #[prost(message, tag = "15")]
+    SuspendCopy(CopySuspension),
+    /// Takes a suspension back.
+    #[prost(message, tag = "16")]
+    ResumeCopy(CopySuspension),
+    /// Orders the copies of a database.
+    #[prost(message, tag = "17")]
+    SetPreference(SetPreference),
+    /// Begins maintenance of a node.
+    #[prost(message, tag = "18")]
+    DrainNode(NodeOrder),
+    /// Ends maintenance of a node.
+    #[prost(message, tag = "19")]
+    UndrainNode(NodeOrder),
+    /// Changes settings of the DAG.
+    #[prost(message, tag = "20")]
+    SetSettings(Settings),
+    /// A node's gate is about to be granted.
+    #[prost(message, tag = "21")]
+    OpenGate(OpenGate),
+    /// An active copy moves for balance or to another site.
+    #[prost(message, tag = "22")]
+    RecordMove(RecordMove),
+    /// A long operation.
+    #[prost(message, tag = "23")]
+    BeginOperation(BeginOperation),
+    /// A step of it is about to be sent.
+    #[prost(message, tag = "24")]
+    BeginStep(BeginStep),
+    /// A step of it was answered.
+    #[prost(message, tag = "25")]
+    EndStep(EndStep),
+    /// The operation is over, or shall be.
+    #[prost(message, tag = "26")]
+    EndOperation(EndOperation),
+}
+
+/// See [`Order::SetNodePolicy`]. What is left out stays as it is.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetNodePolicy {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// During maintenance: the policy that its end restores.
+    #[prost(enumeration = "ActivationPolicy", optional, tag = "2")]
+    pub policy: Option<i32>,
+    /// 0: no limit.
+    #[prost(uint32, optional, tag = "3")]
+    pub maximum_active: Option<u32>,
+    /// 0: no limit.
+    #[prost(uint32, optional, tag = "4")]
+    pub preferred_active: Option<u32>,
+}
+
+/// See [`Order::SetDatabasePolicy`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetDatabasePolicy {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub database: u64,
+    /// Of all its copies.
+    #[prost(enumeration = "ActivationPolicy", tag = "2")]
+    pub policy: i32,
+}
+
+/// See [`Order::SuspendCopy`] and [`Order::ResumeCopy`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct CopySuspension {
+    /// The database.
+    #[prost(uint64, tag = "1")]
+    pub database: u64,
+    /// Where the copy stands.
+    #[prost(uint64, tag = "2")]
+    pub node: u64,
+    /// Log goes on; only activation is suspended, or resumed.
+    #[prost(bool, tag = "3")]
+    pub activation_only: bool,
+}
+
+/// See [`Order::SetPreference`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SetPreference {
+    /// The database.
+    #[prost(uint64, tag = "1")]
+    pub database: u64,
+    /// Every node that has a copy, the most preferred first.
+    #[prost(uint64, repeated, tag = "2")]
+    pub nodes: Vec<u64>,
+}
+
+/// See [`Order::DrainNode`] and [`Order::UndrainNode`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NodeOrder {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+}
+
+/// See [`Order::OpenGate`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenGate {
+    /// Whose gate.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// Sixteen bytes: the disk that it runs from.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub store: Bytes,
+    /// The start of the node.
+    #[prost(uint64, tag = "3")]
+    pub boot_counter: u64,
+    /// The start of the node.
+    #[prost(fixed64, tag = "4")]
+    pub boot_id: u64,
+    /// The lineage.
+    #[prost(uint64, tag = "5")]
+    pub epoch: u64,
+    /// Sixteen bytes: the lineage.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub activation: Bytes,
+    /// The control term of the leader that grants.
+    #[prost(uint64, tag = "7")]
+    pub grant_term: u64,
+    /// Counts the grants of that term.
+    #[prost(uint64, tag = "8")]
+    pub grant_number: u64,
+}
+
+/// See [`Order::RecordMove`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RecordMove {
+    /// The database.
+    #[prost(uint64, tag = "1")]
+    pub database: u64,
+    /// From which node.
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
+    /// To which node.
+    #[prost(uint64, tag = "3")]
+    pub to: u64,
+    /// Why.
+    #[prost(enumeration = "MoveCause", tag = "4")]
+    pub cause: i32,
+    /// A person acknowledged that it moved only just now.
+    #[prost(bool, tag = "5")]
+    pub acknowledged: bool,
+}
+
+/// See [`Order::BeginOperation`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BeginOperation {
+    /// Chosen by the caller; a repetition gets the first answer.
+    #[prost(string, tag = "1")]
+    pub request_id: String,
+    /// What it does.
+    #[prost(enumeration = "OperationKind", tag = "2")]
+    pub kind: i32,
+    /// To what.
+    #[prost(string, tag = "3")]
+    pub object: String,
+    /// The plan that it carries out.
+    #[prost(string, tag = "4")]
+    pub plan: String,
+}
+
+/// See [`Order::BeginStep`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BeginStep {
+    /// Which operation.
+    #[prost(uint64, tag = "1")]
+    pub operation: u64,
+    /// The next number, or the last one again where it has no answer.
+    #[prost(uint32, tag = "2")]
+    pub step: u32,
+    /// The control term of the leader that sends it.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+    /// To whom.
+    #[prost(uint64, tag = "4")]
+    pub node: u64,
+    /// What.
+    #[prost(string, tag = "5")]
+    pub what: String,
+    /// It takes back what earlier steps did.
+    #[prost(bool, tag = "6")]
+    pub undoes: bool,
+}
+
+/// See [`Order::EndStep`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EndStep {
+    /// Which operation.
+    #[prost(uint64, tag = "1")]
+    pub operation: u64,
+    /// Which step.
+    #[prost(uint32, tag = "2")]
+    pub step: u32,
+    /// The control term in which it was begun.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+    /// It did what it should.
+    #[prost(bool, tag = "4")]
+    pub succeeded: bool,
+    /// What came of it.
+    #[prost(string, tag = "5")]
+    pub outcome: String,
+}
+
+/// How an operation is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum Ending {
+    /// Never written.
+    Unspecified = 0,
+    /// It reached its end.
+    Done = 1,
+    /// It cannot go on.
+    Failed = 2,
+    /// A person asks to end it: no further step forward is begun.
+    Cancel = 3,
+    /// What a cancelled operation had to take back is taken back.
+    Cancelled = 4,
+}
+
+/// See [`Order::EndOperation`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EndOperation {
+    /// Which operation.
+    #[prost(uint64, tag = "1")]
+    pub operation: u64,
+    /// How.
+    #[prost(enumeration = "Ending", tag = "2")]
+    pub ending: i32,
+    /// What came of it.
+    #[prost(string, tag = "3")]
+    pub outcome: String,
 }
 
 /// Makes the DAG: its nodes, the first link of its lineage, the directory.

@@ -5,24 +5,35 @@
 //! | --- | --- |
 //! | [`command`] | what is asked of the DAG |
 //! | [`response`] | what became of it, rejections included |
+//! | [`activation`] | policies, suspensions, maintenance, settings, openings of gates |
+//! | [`operation`] | long operations and their steps |
 //! | [`record`] | what is stored, and under which key |
 //! | [`definition`] | what a DAG is created from, and everything that can be wrong with it |
 //! | [`state`] | all records read at once, for decisions and for status |
 //! | `apply` | the transitions |
 
+pub mod activation;
 mod apply;
+mod apply_activation;
+mod apply_operation;
 pub mod command;
 pub mod definition;
+pub mod operation;
 pub mod record;
 pub mod response;
 pub mod state;
 
+pub use activation::{
+    ActivationPolicy, CopyPolicy, DatabasePolicy, Decided, Maintenance, MoveCause, NodePolicy,
+    OpeningRecord, Settings,
+};
 pub use apply::{apply, digest};
 pub use command::{Command, CreateDag, CreateDatabase, Order, RegisterBoot};
 pub use definition::{Definition, FoundingReplica};
+pub use operation::{NextStep, Operation, OperationKind, OperationState, StepRecord};
 pub use record::{
     AuditRow, DagRecord, DatabaseRecord, LineageLink, LinkKind, NodeRecord, ReplicaRecord,
     SiteRecord, Timeouts,
 };
-pub use response::{Outcome, Rejection, Response};
+pub use response::{FailedCheck, Outcome, Rejection, Response};
 pub use state::ControlState;

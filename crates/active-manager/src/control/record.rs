@@ -10,6 +10,12 @@
 //! | 0x15 | name in lower case | [`NamedDatabase`] |
 //! | 0x16 | number, counting up | [`AuditRow`] |
 //! | 0x17 | (one) | [`Counters`] |
+//! | 0x18 | node | [`NodePolicy`](super::NodePolicy) |
+//! | 0x19 | database | [`DatabasePolicy`](super::DatabasePolicy) |
+//! | 0x1a | database, node | [`CopyPolicy`](super::CopyPolicy) |
+//! | 0x1b | operation | [`Operation`](super::Operation) |
+//! | 0x1c | node | [`OpeningRecord`](super::OpeningRecord) |
+//! | 0x1d | (one) | [`Settings`](super::Settings) |
 //! | 0x1f | (one) | the content digest |
 //! | 0xc0, 0xc1 | request id; time and request id | remembered requests |
 //!
@@ -295,6 +301,9 @@ pub struct Counters {
     /// The next audit row.
     #[prost(uint64, tag = "3")]
     pub next_audit: u64,
+    /// How many operations there were.
+    #[prost(uint64, tag = "4")]
+    pub operations: u64,
 }
 
 /// Who did what, when, from where and why; refused commands too.

@@ -12,7 +12,7 @@ use super::record::DatabaseRecord;
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Response {
     /// What became of it.
-    #[prost(oneof = "Outcome", tags = "1, 2, 3, 15")]
+    #[prost(oneof = "Outcome", tags = "1, 2, 3, 4, 5, 15")]
     pub outcome: Option<Outcome>,
 }
 
@@ -28,6 +28,12 @@ pub enum Outcome {
     /// The database is there.
     #[prost(message, tag = "3")]
     DatabaseCreated(DatabaseCreated),
+    /// It is as was asked: by this command, or it was before.
+    #[prost(message, tag = "4")]
+    Changed(Changed),
+    /// The operation is recorded.
+    #[prost(message, tag = "5")]
+    OperationBegun(OperationBegun),
     /// Nothing was changed.
     #[prost(message, tag = "15")]
     Rejected(Rejected),
@@ -60,11 +66,30 @@ pub struct DatabaseCreated {
     pub replayed: bool,
 }
 
+/// See [`Outcome::Changed`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Changed {
+    /// It was so before.
+    #[prost(bool, tag = "1")]
+    pub was_so: bool,
+}
+
+/// See [`Outcome::OperationBegun`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OperationBegun {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub operation: u64,
+    /// The same request came before.
+    #[prost(bool, tag = "2")]
+    pub replayed: bool,
+}
+
 /// See [`Outcome::Rejected`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Rejected {
     /// Why.
-    #[prost(oneof = "Rejection", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Rejection", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub reason: Option<Rejection>,
 }
 
@@ -118,6 +143,49 @@ pub enum Rejection {
     #[error("the request id was used for another request, or is none")]
     #[prost(message, tag = "10")]
     RequestIdReused(RequestIdReused),
+    /// A check failed; which one, with its value and its limit.
+    #[error("{}", .0)]
+    #[prost(message, tag = "11")]
+    Check(FailedCheck),
+}
+
+/// A check that failed: every refusal of an operator's command looks like this.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FailedCheck {
+    /// Stable, such as `node-exists` or `move-block-time`.
+    #[prost(string, tag = "1")]
+    pub check: String,
+    /// About what.
+    #[prost(string, tag = "2")]
+    pub subject: String,
+    /// What was found.
+    #[prost(string, tag = "3")]
+    pub value: String,
+    /// What it should have been.
+    #[prost(string, tag = "4")]
+    pub limit: String,
+    /// What to do about it.
+    #[prost(string, tag = "5")]
+    pub advice: String,
+}
+
+impl FailedCheck {
+    /// A failed check without advice.
+    pub fn new(
+        check: &str,
+        subject: impl Into<String>,
+        value: impl Into<String>,
+        limit: impl Into<String>,
+    ) -> Self {
+        let (subject, value, limit) = (subject.into(), value.into(), limit.into());
+        Self { check: check.into(), subject, value, limit, advice: String::new() }
+    }
+
+    /// With advice.
+    pub fn advice(mut self, advice: impl Into<String>) -> Self {
+        self.advice = advice.into();
+        self
+    }
 }
 
 /// See [`Rejection::DagExists`].
@@ -206,5 +274,14 @@ impl From<Rejection> for Response {
 impl From<Outcome> for Response {
     fn from(outcome: Outcome) -> Self {
         Self { outcome: Some(outcome) }
+    }
+}
+
+/// As people read it: the check, what it is about, what was found, what is needed, what to do.
+impl core::fmt::Display for FailedCheck {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { check, subject, value, limit, advice } = self;
+        write!(f, "{check}: {subject}: {value}, needed: {limit}")?;
+        if advice.is_empty() { Ok(()) } else { write!(f, "; {advice}") }
     }
 }

@@ -3,11 +3,19 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use dag_types::{DatabaseId, Lineage, NodeId, StateView};
+use dag_types::{
+    ChainProblem, DatabaseId, Lineage, LineageChain, LineageKind, LineageStep, NodeId,
+    RegisteredNode, RegisteredSite, Registry, StateView,
+};
 
+use super::activation::{
+    COPY_POLICIES, CopyPolicy, DATABASE_POLICIES, DatabasePolicy, NODE_POLICIES, NodePolicy,
+    OPENINGS, OpeningRecord, SETTINGS, Settings,
+};
+use super::operation::{OPERATIONS, Operation};
 use super::record::{
     AUDIT, AuditRow, DAG, DATABASES, DagRecord, DatabaseRecord, LINEAGE, LineageLink, NODES,
-    NodeRecord, SITES, SiteRecord, number_key,
+    NodeRecord, ReplicaRecord, SITES, SiteRecord, number_key,
 };
 use crate::change::{Fault, decode, read, read_table};
 use crate::placement::{Dag, Node};
@@ -25,6 +33,18 @@ pub struct ControlState {
     pub nodes: Vec<NodeRecord>,
     /// In the order of their numbers: the control group, the directory, mailbox databases.
     pub databases: Vec<DatabaseRecord>,
+    /// Of nodes about which something was decided.
+    pub node_policies: Vec<NodePolicy>,
+    /// Of databases about which something was decided.
+    pub database_policies: Vec<DatabasePolicy>,
+    /// Of copies about which something was decided.
+    pub copy_policies: Vec<CopyPolicy>,
+    /// Running ones, and the last that are over.
+    pub operations: Vec<Operation>,
+    /// The last opening of each gate.
+    pub openings: Vec<OpeningRecord>,
+    /// Of the whole DAG.
+    pub settings: Settings,
 }
 
 impl ControlState {
@@ -39,6 +59,12 @@ impl ControlState {
             sites: read_table(view, SITES, "a site")?,
             nodes: read_table(view, NODES, "a node")?,
             databases: read_table(view, DATABASES, "a database")?,
+            node_policies: read_table(view, NODE_POLICIES, "a node's policy")?,
+            database_policies: read_table(view, DATABASE_POLICIES, "a database's policy")?,
+            copy_policies: read_table(view, COPY_POLICIES, "a copy's policy")?,
+            operations: read_table(view, OPERATIONS, "an operation")?,
+            openings: read_table(view, OPENINGS, "an opening")?,
+            settings: read(view, SETTINGS, "the settings")?.unwrap_or(Settings::DEFAULT),
         }))
     }
 
@@ -60,6 +86,91 @@ impl ControlState {
     /// The database with a name, in any case.
     pub fn database_named(&self, name: &str) -> Option<&DatabaseRecord> {
         self.databases.iter().find(|database| database.name.eq_ignore_ascii_case(name))
+    }
+
+    /// What was decided about a node; the default where nothing was.
+    pub fn node_policy(&self, id: NodeId) -> NodePolicy {
+        let known = self.node_policies.iter().find(|policy| policy.id() == id);
+        known.cloned().unwrap_or(NodePolicy { node: id.0, ..NodePolicy::default() })
+    }
+
+    /// What was decided about a database; the default where nothing was.
+    pub fn database_policy(&self, id: DatabaseId) -> DatabasePolicy {
+        let known = self.database_policies.iter().find(|policy| policy.id() == id);
+        known.cloned().unwrap_or(DatabasePolicy { database: id.0, ..DatabasePolicy::default() })
+    }
+
+    /// What was decided about a copy; the default where nothing was.
+    pub fn copy_policy(&self, database: DatabaseId, node: NodeId) -> CopyPolicy {
+        let same = |policy: &&CopyPolicy| policy.database == database.0 && policy.node == node.0;
+        let default = || CopyPolicy { database: database.0, node: node.0, ..CopyPolicy::default() };
+        self.copy_policies.iter().find(same).cloned().unwrap_or_else(default)
+    }
+
+    /// The nodes that have a copy, the most preferred first.
+    pub fn preference(&self, database: &DatabaseRecord) -> Vec<NodeId> {
+        let wished = self.database_policy(database.id()).preference;
+        let mut nodes: Vec<NodeId> = wished.into_iter().map(NodeId).collect();
+        nodes.retain(|node| database.replica_on(*node).is_some());
+        // Copies that were made after the order was given stand behind it.
+        let others = database.replicas.iter().map(ReplicaRecord::node);
+        let others: Vec<NodeId> = others.filter(|node| !nodes.contains(node)).collect();
+        nodes.extend(others);
+        nodes
+    }
+
+    /// The site of a node; empty where there is no such node.
+    pub fn site_of(&self, node: NodeId) -> &str {
+        self.node(node).map_or("", |node| &node.site)
+    }
+
+    /// Running operations.
+    pub fn running(&self) -> impl Iterator<Item = &Operation> {
+        self.operations.iter().filter(|operation| !operation.is_over())
+    }
+
+    /// All links, for comparison with another chain.
+    ///
+    /// # Errors
+    /// Where the records are no chain: they were not written by `apply`.
+    pub fn chain(&self) -> Result<LineageChain, ChainProblem> {
+        // The only kind that this version writes; any further link then is no chain.
+        let link = |link: &LineageLink| LineageStep {
+            lineage: link.lineage(),
+            kind: LineageKind::First,
+            rejected: Vec::new(),
+        };
+        LineageChain::from_links(self.lineage.iter().map(link).collect())
+    }
+
+    /// What a grant of a gate is checked against.
+    ///
+    /// # Errors
+    /// As [`Self::chain`].
+    pub fn registry(&self) -> Result<Registry, ChainProblem> {
+        let chain = self.chain()?;
+        let last = chain.last();
+        let with_data = || self.nodes.iter().filter(|node| !node.witness);
+        let grant = |node: &NodeRecord| {
+            let opening = self.openings.iter().find(|opening| opening.node == node.node)?;
+            let same_start = opening.boot() == node.boot() && opening.store() == node.store();
+            (same_start && opening.lineage() == last).then(|| opening.grant())
+        };
+        let nodes = with_data().map(|node| RegisteredNode {
+            node: node.id(),
+            site: node.site.clone(),
+            store: node.store(),
+            boot: node.boot(),
+            grant: grant(node),
+        });
+        let sites = self.sites.iter().map(|site| RegisteredSite {
+            name: site.name.clone(),
+            started: site.started,
+            lists: alloc::vec![
+                with_data().filter(|node| node.site == site.name).map(NodeRecord::id).collect()
+            ],
+        });
+        Ok(Registry { chain, sites: sites.collect(), nodes: nodes.collect() })
     }
 
     /// What placement needs to know: nodes, and the load that the databases put on them.
