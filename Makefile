@@ -7,8 +7,8 @@ FLAGS := --release --locked
 BIN   := $(CURDIR)/target/release
 # The simulator and the tests of planted faults are built with them; nothing else may share them. They
 # are chosen together: so they share RocksDB with what is shipped (-p storage alone would not).
-SHIPPED := --workspace --exclude sim
-PLANTED := -p sim -p mailbox -p storage --features mailbox/mutants,storage/mutants
+SHIPPED := --workspace --exclude sim --exclude model
+PLANTED := -p sim -p model -p dac -p mailbox -p storage --features mailbox/mutants,storage/mutants,dac/mutants
 MARKER  := holdfast: planted faults are in here
 SEED  ?= 1
 N     ?= 200
@@ -54,6 +54,10 @@ lint: prepare ## Formatting, clippy, and the rules of ARCHITECTURE.md
 .PHONY: sim
 sim: prepare ## Simulated clusters from a seed: SEED=1 N=200
 	$(CARGO) run $(FLAGS) -p sim -- run --seed $(SEED) --count $(N)
+
+.PHONY: model
+model: prepare ## The protocol, every order of events: MINUTES=5
+	$(CARGO) run $(FLAGS) -p model -- check --minutes $(if $(filter file,$(origin MINUTES)),5,$(MINUTES))
 
 .PHONY: soak
 soak: prepare ## Simulated clusters until the time is up: MINUTES=30
