@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use dag_types::Mutant;
-use stateright::{Checker, HasDiscoveries, Model};
+use stateright::{Checker, DiscoveryClassification, HasDiscoveries, Model};
 
 use crate::lease::Lease;
 use crate::mounting::Mounting;
@@ -62,7 +62,12 @@ where
         builder = builder.target_max_depth(depth);
     }
     let checker = builder.spawn_bfs().join();
-    let broken = checker.discoveries().into_iter().next().map(|(property, path)| {
+    // Examples of what should be reachable are discoveries too.
+    let is_broken = |name: &str| {
+        matches!(checker.discovery_classification(name), DiscoveryClassification::Counterexample)
+    };
+    let mut found = checker.discoveries().into_iter().filter(|(name, _)| is_broken(name));
+    let broken = found.next().map(|(property, path)| {
         let steps = path.into_actions().iter().map(|action| format!("{action:?}")).collect();
         (property.to_owned(), steps)
     });
@@ -96,11 +101,13 @@ pub fn hunt(mutant: Mutant, time: Duration) -> Explored {
     Mutant::plant(Some(mutant));
     let found = match mutant {
         Mutant::LeaseFromReceipt | Mutant::LatestSendingTime | Mutant::NoDriftMargin => {
-            explore("lease", Lease::default(), time, None)
+            // Only the answer to an older request needs two requests under way.
+            let under_way = if mutant == Mutant::LatestSendingTime { 2 } else { 1 };
+            explore("lease", Lease { under_way, ..Lease::default() }, time, None)
         }
         Mutant::OlderLineageApplied => explore("mounting", Mounting, time, None),
         Mutant::StaleStepAccepted => explore("steps", Steps, time, None),
-        _ => explore("sites", Sites::default(), time, None),
+        _ => explore("sites", Sites { faults: 2, commands: 2, time: 8 }, time, None),
     };
     Mutant::plant(None);
     found

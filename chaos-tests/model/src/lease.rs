@@ -20,8 +20,6 @@ use stateright::{Model, Property};
 
 const HOLDER: NodeId = NodeId(1);
 const LEADER: NodeId = NodeId(9);
-/// Messages of one kind that are under way at once.
-const UNDER_WAY: usize = 2;
 
 /// A lease of ten ticks with a drift of ten percent.
 const TIMES: LeaseTimes = LeaseTimes {
@@ -38,18 +36,21 @@ const TIMES: LeaseTimes = LeaseTimes {
 pub struct Lease {
     /// In ticks.
     pub ticks: u64,
+    /// Messages of one kind that are under way at once.
+    pub under_way: usize,
 }
 
 impl Default for Lease {
     fn default() -> Self {
         // Longer than a whole takeover wait on a slow clock, after a first grant.
-        Self { ticks: 17 }
+        Self { ticks: 17, under_way: 2 }
     }
 }
 
 /// The world.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
+    under_way: usize,
     tick: u64,
     /// Milliseconds that each clock counts per tick.
     holder_rate: u64,
@@ -123,10 +124,11 @@ fn taken(registry: &Registry) -> Registry {
     taken
 }
 
-fn first(holder_rate: u64, granter_rate: u64) -> World {
+fn first(under_way: usize, holder_rate: u64, granter_rate: u64) -> World {
     let registry = registry();
     let saved = Saved { chain: registry.chain.clone(), promise: None };
     let mut world = World {
+        under_way,
         tick: 0,
         holder_rate,
         granter_rate,
@@ -149,7 +151,7 @@ fn run_holder(world: &mut World, input: gate::Input) {
     let now = world.holder_now();
     for action in world.gate.step(now, input) {
         if let gate::Action::Request(_, renewal) = action {
-            if world.requests.len() == UNDER_WAY {
+            if world.requests.len() == world.under_way {
                 world.requests.remove(0);
             }
             world.requests.push((renewal, now));
@@ -184,7 +186,7 @@ fn request_arrives(world: &mut World, place: usize) {
                     todo.push(granter::Input::Recorded(opening.grant));
                 }
                 granter::Action::Send(_, grant) => {
-                    if world.grants.len() == UNDER_WAY {
+                    if world.grants.len() == world.under_way {
                         world.grants.remove(0);
                     }
                     world.grants.push((grant, sent));
@@ -201,7 +203,7 @@ impl Model for Lease {
 
     fn init_states(&self) -> Vec<World> {
         let rates = [9, 10, 11];
-        rates.iter().flat_map(|h| rates.iter().map(|g| first(*h, *g))).collect()
+        rates.iter().flat_map(|h| rates.iter().map(|g| first(self.under_way, *h, *g))).collect()
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Event>) {
@@ -250,7 +252,7 @@ impl Model for Lease {
                 !(world.taken_over && world.is_open())
             }),
             Property::always("I4: open only within sending + ttl", |_, world: &World| {
-                !world.is_open() || world.holder_now() < world.allowed_until
+                world.gate.opening().is_none_or(|(_, until)| until <= world.allowed_until)
             }),
             Property::sometimes("the gate opens", |_, world: &World| world.is_open()),
             Property::sometimes("another site serves", |_, world: &World| world.taken_over),

@@ -7,7 +7,7 @@
 //! | [`mounting`] | one database's log while the lineage changes under late proposals |
 //! | [`steps`] | a long operation whose control leader sleeps, wakes and sends again |
 //!
-//! Breadth first, so the first counterexample is a shortest one. A clean run says that nothing is
+//! Breadth first, so the first counterexample is a short one. A clean run says that nothing is
 //! wrong up to its depth, and no more than that. Each model has mutants: rules left out, of which
 //! every one must be found.
 

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use dac::gate::{self, DacGate, Saved};
 use dac::granter::{self, Fence, Granter};
-use dac::message::Holder;
+use dac::message::{Grant, Holder, Renewal};
 use dac::times::LeaseTimes;
 use dag_types::{
     ActivationId, Boot, DatabaseId, GrantId, Lineage, LineageChain, LineageKind, LineageStep,
@@ -102,6 +102,8 @@ struct Link {
     site: usize,
     /// The control group that wrote it.
     group: usize,
+    /// The latest end of any lease in it.
+    held_until: Millis,
 }
 
 /// What a control group's log says.
@@ -142,6 +144,8 @@ struct Node {
     allowed_until: Millis,
     /// The opening that it was really granted.
     granted: Option<GrantId>,
+    /// A request on its way; lost unless it is answered while messages are exchanged.
+    asked: Option<(NodeId, Renewal)>,
 }
 
 /// The world.
@@ -248,6 +252,7 @@ impl World {
             forked: false,
             allowed_until: Millis(0),
             granted: None,
+            asked: None,
         };
         let log = Log {
             length: 1,
@@ -262,7 +267,14 @@ impl World {
             net: Net::Whole,
             nodes: [node(0), node(1), node(2), node(3), node(4)],
             groups: vec![Group { members: ALL, term: 0, leader: None, granter: None, log }],
-            links: vec![Link { chain, parent: 0, unfenced: false, site: 0, group: 0 }],
+            links: vec![Link {
+                chain,
+                parent: 0,
+                unfenced: false,
+                site: 0,
+                group: 0,
+                held_until: Millis(0),
+            }],
             generations: vec![FIRST_VOTERS],
             counted: 0,
             faults: 0,
@@ -353,7 +365,7 @@ impl World {
         let mut out = Vec::new();
         let mut actions = gate.step(now, input);
         while !actions.is_empty() {
-            let gate = self.nodes[node].gate.as_mut().expect("it has power");
+            let Node { gate: Some(gate), asked, .. } = &mut self.nodes[node] else { return out };
             let mut more = Vec::new();
             let mut saved = None;
             for action in actions.drain(..) {
@@ -365,6 +377,7 @@ impl World {
                     gate::Action::SavePromise(activation) => {
                         more.extend(gate.step(now, gate::Input::PromiseSaved(activation)));
                     }
+                    gate::Action::Request(to, renewal) => *asked = Some((to, renewal)),
                     other => out.push(other),
                 }
             }
@@ -467,6 +480,8 @@ impl World {
             self.elect(group);
             self.lead(group);
         }
+        // What was asked of somebody who does not answer is lost.
+        self.nodes.iter_mut().for_each(|node| node.asked = None);
         self.look_at_gates();
         self.look_for_acknowledgements();
     }
@@ -523,10 +538,13 @@ impl World {
                 continue;
             }
             self.gate(node, gate::Input::ControlLeader(Some(number(leader))));
-            let asked = self.gate(node, gate::Input::Applied(self.registry(group)));
-            self.send_requests(group, leader, asked);
-            let asked = self.gate(node, gate::Input::Tick);
-            self.send_requests(group, leader, asked);
+            self.gate(node, gate::Input::Applied(self.registry(group)));
+            if let Some((to, renewal)) = self.nodes[node].asked
+                && place(to) == leader
+            {
+                self.nodes[node].asked = None;
+                self.granter(group, leader, granter::Input::Renewal(renewal));
+            }
         }
         self.end_fence(group, leader);
     }
@@ -558,16 +576,6 @@ impl World {
                     log.boots[node] = boots;
                     log.grants[node] = None;
                 });
-            }
-        }
-    }
-
-    fn send_requests(&mut self, group: usize, leader: usize, asked: Vec<gate::Action>) {
-        for action in asked {
-            if let gate::Action::Request(to, renewal) = action
-                && place(to) == leader
-            {
-                self.granter(group, leader, granter::Input::Renewal(renewal));
             }
         }
     }
@@ -608,13 +616,15 @@ impl World {
         }
     }
 
-    fn granted(&mut self, node: usize, grant: dac::message::Grant) {
-        let before = self.open_in(self.nodes[node].link);
+    fn granted(&mut self, node: usize, grant: Grant) {
+        let link = &mut self.links[self.nodes[node].link];
+        let all_ended = link.held_until <= self.now;
+        link.held_until = self.now + grant.ttl;
         self.nodes[node].granted = Some(grant.grant);
         self.nodes[node].allowed_until = self.now + grant.ttl;
         let out = self.gate(node, gate::Input::Grant(grant));
         let opened = out.iter().any(|action| matches!(action, gate::Action::Opened { .. }));
-        if opened && before == 0 {
+        if opened && all_ended {
             self.check_cold_opening(node);
         }
     }
@@ -628,7 +638,7 @@ impl World {
         open.fold(0, |m, n| m | 1 << n)
     }
 
-    /// Where all gates of a lineage are closed, nothing may open in it any more once another site
+    /// Where all leases of a lineage have ended, nothing may open in it any more once another site
     /// was activated out of it.
     fn check_cold_opening(&mut self, node: usize) {
         let link = self.nodes[node].link;
@@ -652,7 +662,8 @@ impl World {
         let link = LineageStep { lineage, kind, rejected: Vec::new() };
         let chain = chain.extended(link).expect("epochs count up");
         let unfenced = kind == LineageKind::ActivateUnfenced;
-        self.links.push(Link { chain, parent, unfenced, site, group });
+        let held_until = Millis(0);
+        self.links.push(Link { chain, parent, unfenced, site, group, held_until });
         self.links.len() - 1
     }
 

@@ -131,6 +131,8 @@ reasons! {
     NodeNotFound = "NODE_NOT_FOUND", NotFound, Never;
     /// The copies asked for cannot be placed. Fact: the check that failed.
     PlacementImpossible = "PLACEMENT_IMPOSSIBLE", FailedPrecondition, Never;
+    /// A check of an operator's command failed. Facts: which one, and what was found and needed.
+    CheckFailed = "CHECK_FAILED", FailedPrecondition, Never;
     /// The id was used before for something else.
     RequestIdReused = "REQUEST_ID_REUSED", InvalidArgument, Never;
     /// The delivery id was used before for another message.

@@ -159,6 +159,7 @@ pub fn control(rejection: &control::Rejection) -> Problem {
         }
         Control::NoPlacement(_) => problem(Reason::PlacementImpossible).check("placement"),
         Control::RequestIdReused(_) => problem(Reason::RequestIdReused),
+        Control::Check(failed) => problem(Reason::CheckFailed).check(failed.check.clone()),
     }
 }
 

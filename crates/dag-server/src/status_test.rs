@@ -94,6 +94,7 @@ fn every_rejection_of_the_control_group_has_a_reason() {
         (R::NameTaken(r::NameTaken::default()), Reason::DatabaseExists),
         (R::NoPlacement(r::Problems::default()), Reason::PlacementImpossible),
         (R::RequestIdReused(r::RequestIdReused {}), Reason::RequestIdReused),
+        (R::Check(r::FailedCheck::default()), Reason::CheckFailed),
     ] {
         assert_eq!(control(&rejection).reason, reason);
     }

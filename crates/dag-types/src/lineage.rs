@@ -148,8 +148,8 @@ impl LineageChain {
     pub fn kinship(&self, other: &Self) -> Kinship {
         let (mine, theirs) = (self.last(), other.last());
         if Mutant::LineageByNumber.planted() {
-            return match theirs.epoch.cmp(&mine.epoch) {
-                core::cmp::Ordering::Equal if theirs != mine => Kinship::Forked,
+            let number = |of: Lineage| (of.epoch, of.activation);
+            return match number(theirs).cmp(&number(mine)) {
                 core::cmp::Ordering::Equal => Kinship::Same,
                 core::cmp::Ordering::Greater => Kinship::Newer,
                 core::cmp::Ordering::Less => Kinship::Older,

@@ -41,7 +41,7 @@ pub enum Mutant {
     ColdStartUnconfirmed,
     /// What a control leader heard once confirms it for ever.
     ConfirmationNeverLapses,
-    /// The lineage with the greater epoch is taken for the newer one.
+    /// The lineage with the greater numbers is taken for the newer one.
     LineageByNumber,
     /// An entry that was proposed under an older mount is applied.
     OlderLineageApplied,
