@@ -377,7 +377,7 @@ impl Client {
             folder: INBOX,
             expected_uid_validity: 0,
             uids: vec![UidRange::new(uid as u32, uid as u32)],
-            only_deleted: false,
+            ..Expunge::default()
         };
         let answer = |response: &Response| match &response.outcome {
             Some(mailbox::Outcome::Expunged(expunged)) => {

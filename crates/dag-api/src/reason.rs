@@ -119,6 +119,22 @@ reasons! {
     FolderExists = "FOLDER_EXISTS", AlreadyExists, Never;
     /// Not a name that a folder can have.
     FolderNameInvalid = "FOLDER_NAME_INVALID", InvalidArgument, Never;
+    /// The folder has folders below it (HASCHILDREN, RFC 9051 6.3.5). Fact: the folder.
+    FolderHasChildren = "FOLDER_HAS_CHILDREN", FailedPrecondition, Never;
+    /// The INBOX cannot be deleted, moved or renamed as a folder.
+    FolderProtected = "FOLDER_PROTECTED", FailedPrecondition, Never;
+    /// Another folder has this special use (USEATTR, RFC 6154 3). Fact: that folder.
+    SpecialUseTaken = "SPECIAL_USE_TAKEN", AlreadyExists, Never;
+    /// The actor lacks a right (RFC 4314). Fact: the letters of the missing ones.
+    AccessDenied = "ACCESS_DENIED", PermissionDenied, Never;
+    /// The mailbox is on litigation hold.
+    HoldActive = "HOLD_ACTIVE", FailedPrecondition, Never;
+    /// There is no such recoverable item any more. Fact: the item.
+    ItemNotFound = "ITEM_NOT_FOUND", NotFound, Never;
+    /// It has changed since it was read. Fact: its mod-sequence now.
+    PreconditionFailed = "PRECONDITION_FAILED", Aborted, Never;
+    /// An earlier rename of the INBOX still moves messages. Try again in a minute, with a new id.
+    InboxBusy = "INBOX_BUSY", FailedPrecondition, Never;
     /// Not a keyword (RFC 9051 9, `flag-keyword`).
     KeywordInvalid = "KEYWORD_INVALID", InvalidArgument, Never;
     /// There is no such message in the folder.

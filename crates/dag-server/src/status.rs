@@ -127,12 +127,21 @@ pub fn mailbox(rejection: &mailbox::Rejection, database: DatabaseId) -> Problem 
         Core::SizeMismatch | Core::DigestConflict => Reason::DigestMismatch,
         Core::CounterExhausted => Reason::CounterExhausted,
         Core::OverQuota => Reason::OverQuota,
+        Core::FolderHasChildren => Reason::FolderHasChildren,
+        Core::FolderProtected => Reason::FolderProtected,
+        Core::FolderLoop => Reason::InvalidRequest,
+        Core::SpecialUseTaken => Reason::SpecialUseTaken,
+        Core::AccessDenied => Reason::AccessDenied,
+        Core::HoldActive => Reason::HoldActive,
+        Core::ItemNotFound => Reason::ItemNotFound,
+        Core::PreconditionFailed => Reason::PreconditionFailed,
+        Core::InboxBusy => Reason::InboxBusy,
     };
     let mut problem = Problem::new(reason, rejection.to_string()).database(database);
     if !rejection.subject.is_empty() {
         problem = problem.check(rejection.subject.clone());
     }
-    if reason == Reason::UidValidityChanged {
+    if matches!(reason, Reason::UidValidityChanged | Reason::PreconditionFailed) {
         problem = problem.current(rejection.limit);
     } else if rejection.value != 0 || rejection.limit != 0 {
         problem = problem.limit(rejection.value, rejection.limit);

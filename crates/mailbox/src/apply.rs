@@ -8,25 +8,35 @@
 //! Refusals are remembered as well: an attempt that was delayed in an old leader's queue must not
 //! succeed after a later attempt of the same request was told that it failed.
 
+mod access;
 mod append;
 mod deliver;
+mod email;
 mod expunge;
 mod flags;
 mod folder;
+mod folder_delete;
+mod folder_update;
+mod inbox;
+mod items;
 mod mailbox;
 mod message;
+mod subscription;
 mod sweep;
+mod thread;
+mod transfer;
 
+pub(crate) use access::modseq_of;
 pub(crate) use deliver::stored_at;
-pub(crate) use folder::normalise_name;
+pub(crate) use folder::{INBOX, normalise_name};
 
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 use dag_types::{LogId, MailboxId, Millis, Write};
 
-use crate::command::{Command, Operation, Parsed};
+use crate::command::{Command, Content, Operation, Parsed};
 use crate::keys::{self, Due};
 use crate::limits;
 use crate::records::{FolderRecord, MailboxRecord, Marker, RequestRecord};
@@ -52,6 +62,7 @@ pub fn apply<V: MailboxView>(view: &V, at: LogId, command: &Command) -> Result<A
         return Err(Fault::UnknownCommand { detail }.into());
     };
     let mut transaction = Transaction::begin(view, Millis(command.proposed_at_ms))?;
+    transaction.actor.clone_from(&command.actor);
     let response = match answer(&mut transaction, at, &command.request_id, operation) {
         Ok(response) => response,
         Err(Stop::Rejected(rejection)) => {
@@ -71,6 +82,7 @@ fn answer<V: MailboxView>(
     request_id: &str,
     operation: &Operation,
 ) -> Result<Response, Stop<V::Error>> {
+    access::check_actor(&transaction.actor, operation)?;
     let Some(mailbox) = scope(operation)? else {
         return Ok(Response::new(at.index, carry_out(transaction, operation)?));
     };
@@ -80,7 +92,7 @@ fn answer<V: MailboxView>(
     limits::REQUEST_ID_BYTES.check(request_id.len())?;
     let id = keys::hash_id(request_id);
     let key = keys::request(mailbox, &id);
-    let digest = request_digest(operation);
+    let digest = request_digest(operation, &transaction.actor);
     if let Some(seen) = transaction.remembered::<RequestRecord>(&key)? {
         if seen.digest != digest {
             return Err(Rejection::new(Reason::RequestIdReused).about(request_id).into());
@@ -114,6 +126,17 @@ fn scope(operation: &Operation) -> Result<Option<MailboxId>, Rejection> {
         Operation::Append(append) => &append.mailbox_id,
         Operation::StoreFlags(store) => &store.mailbox_id,
         Operation::Expunge(expunge) => &expunge.mailbox_id,
+        Operation::UpdateMailbox(update) => &update.mailbox_id,
+        Operation::UpdateFolder(update) => &update.mailbox_id,
+        Operation::DeleteFolder(delete) => &delete.mailbox_id,
+        Operation::RenameInbox(rename) => &rename.mailbox_id,
+        Operation::SubscribeName(subscribe) => &subscribe.mailbox_id,
+        Operation::SetRights(set) => &set.mailbox_id,
+        Operation::CopyMessages(copy) => &copy.transfer.mailbox_id,
+        Operation::MoveMessages(moved) => &moved.transfer.mailbox_id,
+        Operation::AppendMany(append) => &append.mailbox_id,
+        Operation::RestoreItems(restore) => &restore.mailbox_id,
+        Operation::PurgeItems(purge) => &purge.mailbox_id,
         Operation::Deliver(_) | Operation::Sweep(_) => return Ok(None),
     };
     parse_mailbox_id(mailbox_id).map(Some)
@@ -122,17 +145,30 @@ fn scope(operation: &Operation) -> Result<Option<MailboxId>, Rejection> {
 /// 16 bytes of BLAKE3 of what the client asked for. The body counts by its digest, and what the
 /// proposer added (stamp, parser's results) does not count: another attempt through another node
 /// may differ in it.
-fn request_digest(operation: &Operation) -> Bytes {
-    let encoded = match operation {
+fn request_digest(operation: &Operation, actor: &[String]) -> Bytes {
+    let mut encoded = match operation {
         Operation::Append(append) => {
             let mut request = append.clone();
-            request.content.body = Bytes::new();
-            request.content.parsed = Parsed::default();
+            strip(&mut request.content);
             encode_operation(&Operation::Append(request))
+        }
+        Operation::AppendMany(append) => {
+            let mut request = append.clone();
+            request.messages.iter_mut().for_each(|message| strip(&mut message.content));
+            encode_operation(&Operation::AppendMany(request))
         }
         other => encode_operation(other),
     };
+    for identifier in actor {
+        encoded.push(0);
+        encoded.extend_from_slice(identifier.as_bytes());
+    }
     Bytes::copy_from_slice(&keys::first_half(blake3::hash(&encoded).as_bytes()))
+}
+
+fn strip(content: &mut Content) {
+    content.body = Bytes::new();
+    content.parsed = Parsed::default();
 }
 
 fn encode_operation(operation: &Operation) -> Vec<u8> {
@@ -164,6 +200,49 @@ fn carry_out<V: MailboxView>(
             expunge::expunge(transaction, expunge).map(Outcome::Expunged)
         }
         Operation::Sweep(sweep) => sweep::sweep(transaction, sweep).map(Outcome::Swept),
+        Operation::UpdateMailbox(update) => {
+            mailbox::update(transaction, update).map(Outcome::MailboxUpdated)
+        }
+        Operation::AppendMany(append) => {
+            append::append_many(transaction, append).map(Outcome::AppendedMany)
+        }
+        Operation::CopyMessages(copy) => {
+            transfer::copy(transaction, &copy.transfer).map(Outcome::Transferred)
+        }
+        Operation::MoveMessages(moved) => {
+            transfer::relocate(transaction, &moved.transfer).map(Outcome::Transferred)
+        }
+        Operation::RestoreItems(restore) => {
+            items::restore(transaction, restore).map(Outcome::Restored)
+        }
+        Operation::PurgeItems(purge) => {
+            items::purge_items(transaction, purge).map(Outcome::ItemsPurged)
+        }
+        about_folders => carry_out_on_folder(transaction, about_folders),
+    }
+}
+
+fn carry_out_on_folder<V: MailboxView>(
+    transaction: &mut Transaction<'_, V>,
+    operation: &Operation,
+) -> Result<Outcome, Stop<V::Error>> {
+    match operation {
+        Operation::UpdateFolder(update) => {
+            folder_update::update(transaction, update).map(Outcome::FolderUpdated)
+        }
+        Operation::DeleteFolder(delete) => {
+            folder_delete::delete(transaction, delete).map(Outcome::FolderDeleted)
+        }
+        Operation::RenameInbox(rename) => {
+            inbox::rename(transaction, rename).map(Outcome::InboxRenamed)
+        }
+        Operation::SubscribeName(subscribe) => {
+            subscription::subscribe(transaction, subscribe).map(Outcome::NameSubscribed)
+        }
+        Operation::SetRights(set) => {
+            access::set_rights(transaction, set).map(Outcome::FolderUpdated)
+        }
+        other => unreachable!("{other:?} is carried out elsewhere"),
     }
 }
 

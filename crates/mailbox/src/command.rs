@@ -4,9 +4,15 @@
 //! made at random, digests of bodies, what a MIME parser saw. UIDs, mod-sequences and all other
 //! numbers are missing on purpose: only `apply` gives them out, from the state alone.
 //!
-//! An added field needs a new [`COMMAND_VERSION`] in the entry's envelope, because a copy that does
-//! not know the field would pass over it and differ from the others.
+//! An added field needs a new [`COMMAND_VERSION`], because a copy that does not know the field would
+//! pass over it and differ from the others. A command that uses one says so in its `version`, and a
+//! copy that does not know that version stops. What version 1 could say is encoded as it always was.
 
+mod folders;
+mod messages;
+mod settings;
+
+use alloc::format;
 use alloc::string::String;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -15,10 +21,17 @@ use bytes::Bytes;
 use dag_types::{MailboxId, Millis};
 use prost::{Message, Oneof};
 
+use crate::records::MailboxSettings;
 use crate::view::Fault;
 
-/// The version of the commands below, for the envelope of the log entry.
-pub const COMMAND_VERSION: u8 = 1;
+pub use folders::{DeleteFolder, RenameInbox, SetRights, SubscribeName, UpdateFolder};
+pub use messages::{
+    AppendItem, AppendMany, CopyMessages, MoveMessages, PurgeItems, RestoreItems, Transfer,
+};
+pub use settings::{SettingsChange, UpdateMailbox};
+
+/// The newest version of the commands that this crate can read.
+pub const COMMAND_VERSION: u32 = 2;
 
 /// One replicated command.
 #[derive(Clone, PartialEq, Message)]
@@ -30,8 +43,18 @@ pub struct Command {
     /// The proposer's clock, milliseconds since 1970. `apply` never lets it go back.
     #[prost(uint64, tag = "2")]
     pub proposed_at_ms: u64,
+    /// Who it is done for: a user and its groups, as rights name them. Empty is the mailbox's owner,
+    /// or somebody who may do everything. Part of what makes two requests equal.
+    #[prost(string, repeated, tag = "3")]
+    pub actor: Vec<String>,
+    /// The version that is needed to read it; 0 is version 1.
+    #[prost(uint32, tag = "4")]
+    pub version: u32,
     /// What to do. None: written by a newer version, which is a fault.
-    #[prost(oneof = "Operation", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(
+        oneof = "Operation",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+    )]
     pub operation: Option<Operation>,
 }
 
@@ -62,6 +85,58 @@ pub enum Operation {
     /// Removes rows whose time is over.
     #[prost(message, tag = "17")]
     Sweep(Sweep),
+    /// Changes a mailbox's settings.
+    #[prost(message, tag = "18")]
+    UpdateMailbox(UpdateMailbox),
+    /// Changes a folder's name, place, use or subscription.
+    #[prost(message, tag = "19")]
+    UpdateFolder(UpdateFolder),
+    /// Deletes a folder.
+    #[prost(message, tag = "20")]
+    DeleteFolder(DeleteFolder),
+    /// Moves what is in the INBOX to a new folder.
+    #[prost(message, tag = "21")]
+    RenameInbox(RenameInbox),
+    /// Subscribes a name that is no folder.
+    #[prost(message, tag = "22")]
+    SubscribeName(SubscribeName),
+    /// Gives or takes rights on a folder.
+    #[prost(message, tag = "23")]
+    SetRights(SetRights),
+    /// Copies messages.
+    #[prost(message, tag = "24")]
+    CopyMessages(CopyMessages),
+    /// Moves messages.
+    #[prost(message, tag = "25")]
+    MoveMessages(MoveMessages),
+    /// Several messages to one folder.
+    #[prost(message, tag = "26")]
+    AppendMany(AppendMany),
+    /// Brings expunged messages back.
+    #[prost(message, tag = "27")]
+    RestoreItems(RestoreItems),
+    /// Removes expunged messages for good.
+    #[prost(message, tag = "28")]
+    PurgeItems(PurgeItems),
+}
+
+impl Operation {
+    /// The version that is needed to read it; 0 where version 1 will do.
+    fn version(&self) -> u32 {
+        let parsed_is_new = |content: &Content| {
+            !content.parsed.thread_keys.is_empty() || !content.parsed.header_tokens.is_empty()
+        };
+        let uses_version_2 = match self {
+            Self::CreateMailbox(create) => create.settings.is_some(),
+            Self::CreateFolder(create) => create.special_use != 0,
+            Self::Deliver(deliver) => parsed_is_new(&deliver.content),
+            Self::Append(append) => parsed_is_new(&append.content),
+            Self::Expunge(expunge) => expunge.beyond_recovery,
+            Self::DeleteMailbox(_) | Self::StoreFlags(_) | Self::Sweep(_) => false,
+            _ => true,
+        };
+        if uses_version_2 { 2 } else { 0 }
+    }
 }
 
 /// A new mailbox with its INBOX.
@@ -73,6 +148,9 @@ pub struct CreateMailbox {
     /// The addresses it receives for. Compared without regard to ASCII case.
     #[prost(string, repeated, tag = "2")]
     pub addresses: Vec<String>,
+    /// What its operator decides. None: no quota, no retention, as in version 1.
+    #[prost(message, optional, tag = "3")]
+    pub settings: Option<MailboxSettings>,
 }
 
 /// Marks a mailbox as deleted: it answers nothing any more, and its rows stay until retention ends.
@@ -96,6 +174,9 @@ pub struct CreateFolder {
     /// tables change between versions, so `apply` must not use them).
     #[prost(string, tag = "3")]
     pub name: String,
+    /// A number of [`crate::special_use`] (CREATE-SPECIAL-USE, RFC 6154 3); 0 is none.
+    #[prost(uint32, tag = "4")]
+    pub special_use: u32,
 }
 
 /// A message's bytes and what the proposer found out about them.
@@ -136,6 +217,13 @@ pub struct Parsed {
     /// At most 256 characters (RFC 8970 3.3).
     #[prost(string, tag = "5")]
     pub preview: String,
+    /// What makes two messages one thread when they share it: keys of 16 bytes each, one after the
+    /// other.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub thread_keys: Bytes,
+    /// Words of the header that can be searched for: hashes of 8 bytes each, ascending.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub header_tokens: Bytes,
 }
 
 /// A message from outside, to the INBOX of each recipient.
@@ -270,6 +358,9 @@ pub struct Expunge {
     /// Only those that are `\Deleted` too.
     #[prost(bool, tag = "5")]
     pub only_deleted: bool,
+    /// They cannot be restored, whatever the retention. Refused while the mailbox is on hold.
+    #[prost(bool, tag = "6")]
+    pub beyond_recovery: bool,
 }
 
 /// Removes rows whose time is over. Only a log entry may do that, never a copy by itself.
@@ -286,7 +377,22 @@ pub struct Sweep {
 impl Command {
     /// A command as the proposer makes it. `now` is its clock, since 1970.
     pub fn new(request_id: impl Into<String>, now: Millis, operation: Operation) -> Self {
-        Self { request_id: request_id.into(), proposed_at_ms: now.0, operation: Some(operation) }
+        Self {
+            request_id: request_id.into(),
+            proposed_at_ms: now.0,
+            actor: Vec::new(),
+            version: operation.version(),
+            operation: Some(operation),
+        }
+    }
+
+    /// The same for somebody whose rights are to be checked: a user and its groups.
+    pub fn on_behalf_of(mut self, actor: Vec<String>) -> Self {
+        if !actor.is_empty() {
+            self.version = self.version.max(2);
+        }
+        self.actor = actor;
+        self
     }
 
     /// The bytes for the log entry.
@@ -298,6 +404,10 @@ impl Command {
     pub fn decode_from(bytes: Bytes) -> Result<Self, Fault> {
         let command = Self::decode(bytes)
             .map_err(|error| Fault::UnknownCommand { detail: error.to_string() })?;
+        if command.version > COMMAND_VERSION {
+            let detail = format!("it needs version {}", command.version);
+            return Err(Fault::UnknownCommand { detail });
+        }
         if command.operation.is_none() {
             let detail = "it has no operation that this version knows".to_string();
             return Err(Fault::UnknownCommand { detail });
@@ -337,7 +447,7 @@ impl UidRange {
 impl CreateMailbox {
     /// A mailbox with the id that the directory reserved.
     pub fn new(mailbox: MailboxId, addresses: Vec<String>) -> Self {
-        Self { mailbox_id: id_bytes(mailbox), addresses }
+        Self { mailbox_id: id_bytes(mailbox), addresses, settings: None }
     }
 }
 
@@ -351,7 +461,7 @@ impl DeleteMailbox {
 impl CreateFolder {
     /// Below `parent`; 0 is the root.
     pub fn new(mailbox: MailboxId, parent: u32, name: impl Into<String>) -> Self {
-        Self { mailbox_id: id_bytes(mailbox), parent, name: name.into() }
+        Self { mailbox_id: id_bytes(mailbox), parent, name: name.into(), special_use: 0 }
     }
 }
 
@@ -378,5 +488,16 @@ operation_from!(
     Append,
     StoreFlags,
     Expunge,
-    Sweep
+    Sweep,
+    UpdateMailbox,
+    UpdateFolder,
+    DeleteFolder,
+    RenameInbox,
+    SubscribeName,
+    SetRights,
+    CopyMessages,
+    MoveMessages,
+    AppendMany,
+    RestoreItems,
+    PurgeItems
 );

@@ -13,6 +13,14 @@
 //! | 18 | email | mailbox, email | [`EmailRecord`](crate::records::EmailRecord) |
 //! | 19 | change | mailbox, folder, modseq, uid | [`ChangeRecord`](crate::records::ChangeRecord) |
 //! | 1a | body record | digest | [`BodyRecord`](crate::records::BodyRecord) |
+//! | 1b | recoverable item | mailbox, item | [`ItemRecord`](crate::records::ItemRecord) |
+//! | 1c | gone folder | mailbox, modseq, folder | [`GoneFolder`](crate::records::GoneFolder) |
+//! | 1d | dead folder | mailbox, folder | [`FolderRecord`](crate::records::FolderRecord) |
+//! | 1e | special use | mailbox, use | [`FolderName`](crate::records::FolderName) |
+//! | 1f | rights | mailbox, folder | [`RightsTable`](crate::records::RightsTable) |
+//! | 20 | subscribed name | mailbox, hash of the path | [`SubscribedName`](crate::records::SubscribedName) |
+//! | 21 | thread key | mailbox, key | [`ThreadKey`](crate::records::ThreadKey) |
+//! | 22 | thread | mailbox, thread, email | [`Marker`](crate::records::Marker) |
 //! | 80 | body | digest, chunk | the bytes themselves |
 //! | c0 | request | mailbox, hash of the request id | [`RequestRecord`](crate::records::RequestRecord) |
 //! | c1 | delivery | mailbox, hash of the delivery id | [`DeliveryRecord`](crate::records::DeliveryRecord) |
@@ -22,6 +30,9 @@
 //! name are two rows, because the counters change with every message and the name hardly ever. A
 //! message (a placement: one UID in one folder, its flags) and an email (the content, once, however
 //! many folders hold it) are two rows, because flags are scanned and contents are not.
+//!
+//! A folder that was deleted leaves the tables of live folders at once; its counters wait among the
+//! dead ones until sweeps have removed its messages.
 
 use alloc::vec::Vec;
 
@@ -52,6 +63,22 @@ pub mod table {
     pub const CHANGE: u8 = 0x19;
     /// Size and references of a body.
     pub const BODY_RECORD: u8 = 0x1a;
+    /// Expunged messages that can be restored, by the order in which they went.
+    pub const ITEM: u8 = 0x1b;
+    /// Folders that were deleted, for the feed of folders.
+    pub const GONE_FOLDER: u8 = 0x1c;
+    /// Folders that were deleted and still have rows.
+    pub const DEAD_FOLDER: u8 = 0x1d;
+    /// Folder by special use.
+    pub const SPECIAL_USE: u8 = 0x1e;
+    /// Who may do what with a folder.
+    pub const RIGHTS: u8 = 0x1f;
+    /// Subscribed names that are no folders.
+    pub const SUBSCRIBED_NAME: u8 = 0x20;
+    /// What belongs to which thread.
+    pub const THREAD_KEY: u8 = 0x21;
+    /// Emails of a thread.
+    pub const THREAD: u8 = 0x22;
     /// Bodies.
     pub const BODY: u8 = 0x80;
     /// Request ids.
@@ -62,7 +89,7 @@ pub mod table {
     pub const DUE: u8 = 0xc2;
 
     /// All tables of this crate, in order.
-    pub const ALL: [u8; 15] = [
+    pub const ALL: [u8; 23] = [
         DATABASE,
         MAILBOX,
         ADDRESS,
@@ -74,6 +101,14 @@ pub mod table {
         EMAIL,
         CHANGE,
         BODY_RECORD,
+        ITEM,
+        GONE_FOLDER,
+        DEAD_FOLDER,
+        SPECIAL_USE,
+        RIGHTS,
+        SUBSCRIBED_NAME,
+        THREAD_KEY,
+        THREAD,
         BODY,
         REQUEST,
         DELIVERY,
@@ -162,6 +197,46 @@ pub fn body_record(digest: &BodyDigest) -> Bytes {
     key(table::BODY_RECORD, [digest])
 }
 
+/// An expunged message that can be restored.
+pub fn item(mailbox: MailboxId, item: u64) -> Bytes {
+    key(table::ITEM, [&mailbox.0, &item.to_be_bytes()])
+}
+
+/// That a folder was deleted.
+pub fn gone_folder(mailbox: MailboxId, modseq: u64, folder: u32) -> Bytes {
+    key(table::GONE_FOLDER, [&mailbox.0, &modseq.to_be_bytes(), &folder.to_be_bytes()])
+}
+
+/// The counters of a deleted folder.
+pub fn dead_folder(mailbox: MailboxId, folder: u32) -> Bytes {
+    key(table::DEAD_FOLDER, [&mailbox.0, &folder.to_be_bytes()])
+}
+
+/// The folder that has a special use.
+pub fn special_use(mailbox: MailboxId, special_use: u32) -> Bytes {
+    key(table::SPECIAL_USE, [&mailbox.0, &special_use.to_be_bytes()])
+}
+
+/// Rights on a folder.
+pub fn rights(mailbox: MailboxId, folder: u32) -> Bytes {
+    key(table::RIGHTS, [&mailbox.0, &folder.to_be_bytes()])
+}
+
+/// A subscribed name that is no folder.
+pub fn subscribed_name(mailbox: MailboxId, path: &str) -> Bytes {
+    key(table::SUBSCRIBED_NAME, [&mailbox.0, &hash_id(path)])
+}
+
+/// Which thread a thread key belongs to.
+pub fn thread_key(mailbox: MailboxId, thread_key: &IdHash) -> Bytes {
+    key(table::THREAD_KEY, [&mailbox.0, thread_key])
+}
+
+/// An email of a thread.
+pub fn thread(mailbox: MailboxId, thread: u64, email: u64) -> Bytes {
+    key(table::THREAD, [&mailbox.0, &thread.to_be_bytes(), &email.to_be_bytes()])
+}
+
 /// A chunk of a body. There is one chunk, number 0, for as long as a body rides in one log entry.
 pub fn body(digest: &BodyDigest, chunk: u32) -> Bytes {
     key(table::BODY, [digest, &chunk.to_be_bytes()])
@@ -186,11 +261,26 @@ pub enum Due {
     Delivery(MailboxId, IdHash),
     /// A body without references.
     Body(BodyDigest),
+    /// That messages of a folder vanished at a mod-sequence.
+    Vanished(MailboxId, u32, u64),
+    /// The oldest recoverable items of a mailbox.
+    Items(MailboxId),
+    /// The rows of a deleted folder.
+    DeadFolder(MailboxId, u32),
+    /// That a folder was deleted at a mod-sequence.
+    GoneFolder(MailboxId, u64, u32),
+    /// The rest of a large INBOX that was renamed.
+    InboxMove(MailboxId),
 }
 
 const DUE_REQUEST: u8 = 1;
 const DUE_DELIVERY: u8 = 2;
 const DUE_BODY: u8 = 3;
+const DUE_VANISHED: u8 = 4;
+const DUE_ITEMS: u8 = 5;
+const DUE_DEAD_FOLDER: u8 = 6;
+const DUE_GONE_FOLDER: u8 = 7;
+const DUE_INBOX_MOVE: u8 = 8;
 
 /// The entry of `what` in the order of expiry.
 pub fn due(due_ms: u64, what: &Due) -> Bytes {
@@ -199,6 +289,19 @@ pub fn due(due_ms: u64, what: &Due) -> Bytes {
         Due::Request(mailbox, id) => key(table::DUE, [&time, &[DUE_REQUEST], &mailbox.0, id]),
         Due::Delivery(mailbox, id) => key(table::DUE, [&time, &[DUE_DELIVERY], &mailbox.0, id]),
         Due::Body(digest) => key(table::DUE, [&time, &[DUE_BODY], digest]),
+        Due::Vanished(mailbox, folder, modseq) => {
+            let numbers = [folder.to_be_bytes().as_slice(), &modseq.to_be_bytes()].concat();
+            key(table::DUE, [&time, &[DUE_VANISHED], &mailbox.0, &numbers])
+        }
+        Due::Items(mailbox) => key(table::DUE, [&time, &[DUE_ITEMS], &mailbox.0]),
+        Due::DeadFolder(mailbox, folder) => {
+            key(table::DUE, [&time, &[DUE_DEAD_FOLDER], &mailbox.0, &folder.to_be_bytes()])
+        }
+        Due::GoneFolder(mailbox, modseq, folder) => {
+            let numbers = [modseq.to_be_bytes().as_slice(), &folder.to_be_bytes()].concat();
+            key(table::DUE, [&time, &[DUE_GONE_FOLDER], &mailbox.0, &numbers])
+        }
+        Due::InboxMove(mailbox) => key(table::DUE, [&time, &[DUE_INBOX_MOVE], &mailbox.0]),
     }
 }
 
@@ -215,9 +318,31 @@ pub fn parse_due(key: &[u8]) -> Option<(u64, Due)> {
         DUE_REQUEST => parse_scoped(rest).map(|(mailbox, id)| Due::Request(mailbox, id))?,
         DUE_DELIVERY => parse_scoped(rest).map(|(mailbox, id)| Due::Delivery(mailbox, id))?,
         DUE_BODY => Due::Body(rest.try_into().ok()?),
-        _ => return None,
+        kind => parse_due_of_mailbox(kind, rest)?,
     };
     Some((u64::from_be_bytes(*time), what))
+}
+
+fn parse_due_of_mailbox(kind: u8, rest: &[u8]) -> Option<Due> {
+    let (mailbox, rest) = rest.split_first_chunk::<16>()?;
+    let mailbox = MailboxId(*mailbox);
+    let what = match kind {
+        DUE_VANISHED => {
+            let (folder, modseq) = rest.split_first_chunk::<4>()?;
+            let modseq = u64::from_be_bytes(modseq.try_into().ok()?);
+            Due::Vanished(mailbox, u32::from_be_bytes(*folder), modseq)
+        }
+        DUE_DEAD_FOLDER => Due::DeadFolder(mailbox, u32::from_be_bytes(rest.try_into().ok()?)),
+        DUE_GONE_FOLDER => {
+            let (modseq, folder) = rest.split_first_chunk::<8>()?;
+            let folder = u32::from_be_bytes(folder.try_into().ok()?);
+            Due::GoneFolder(mailbox, u64::from_be_bytes(*modseq), folder)
+        }
+        DUE_ITEMS if rest.is_empty() => Due::Items(mailbox),
+        DUE_INBOX_MOVE if rest.is_empty() => Due::InboxMove(mailbox),
+        _ => return None,
+    };
+    Some(what)
 }
 
 fn parse_scoped(rest: &[u8]) -> Option<(MailboxId, IdHash)> {
@@ -228,6 +353,16 @@ fn parse_scoped(rest: &[u8]) -> Option<(MailboxId, IdHash)> {
 /// Reads the last four bytes of a key: a folder or a UID.
 pub(crate) fn last_u32(key: &[u8]) -> u32 {
     u32::from_be_bytes(*key.last_chunk().expect("a key that ends with a number is long enough"))
+}
+
+/// Reads the last eight bytes of a key: an item or an email.
+pub(crate) fn last_u64(key: &[u8]) -> u64 {
+    u64::from_be_bytes(*key.last_chunk().expect("a key that ends with a number is long enough"))
+}
+
+/// Mod-sequence and folder of a key made by [`gone_folder`].
+pub(crate) fn parse_gone_folder(key: &[u8]) -> (u64, u32) {
+    parse_change(key)
 }
 
 /// Mod-sequence and UID of a key made by [`change`].
@@ -293,6 +428,11 @@ mod tests {
             Due::Request(ANNA, [1; 16]),
             Due::Delivery(MailboxId([2; 16]), [3; 16]),
             Due::Body([4; 32]),
+            Due::Vanished(ANNA, 5, 6),
+            Due::Items(ANNA),
+            Due::DeadFolder(ANNA, 7),
+            Due::GoneFolder(ANNA, 8, 9),
+            Due::InboxMove(ANNA),
         ] {
             assert_eq!(parse_due(&due(77, &what)), Some((77, what)));
         }
@@ -302,6 +442,10 @@ mod tests {
     fn a_due_key_of_an_unknown_kind_is_not_read() {
         assert_eq!(parse_due(&key(table::DUE, [&[0; 8], &[9], &[0; 32]])), None);
         assert_eq!(parse_due(&key(table::DUE, [&[0; 8], &[DUE_BODY], &[0; 31]])), None);
+        for kind in DUE_VANISHED..=DUE_INBOX_MOVE {
+            assert_eq!(parse_due(&key(table::DUE, [&[0; 8], &[kind], &[0; 15]])), None);
+            assert_eq!(parse_due(&key(table::DUE, [&[0; 8], &[kind], &[0; 29]])), None);
+        }
     }
 
     #[test]

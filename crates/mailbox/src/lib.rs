@@ -65,8 +65,10 @@ pub mod map_view;
 pub mod query;
 pub mod records;
 pub mod response;
+pub mod rights;
+pub mod special_use;
 mod transaction;
-mod uid_set;
+pub mod uid_set;
 pub mod view;
 
 pub use apply::{Applied, apply};

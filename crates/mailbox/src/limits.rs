@@ -66,9 +66,29 @@ pub const REQUEST_ID_BYTES: Limit = Limit::new("request_id_bytes", 128);
 pub const DELIVERY_ID_BYTES: Limit = Limit::new("delivery_id_bytes", 512);
 /// Rows that one sweep may expire.
 pub const SWEEP_ROWS: Limit = Limit::new("sweep_rows", 1_000);
+/// Bytes of all messages of one multiple append together (MULTIAPPEND, RFC 3502).
+pub const APPEND_BYTES: Limit = Limit::new("append_bytes", 64 << 20);
+/// Places that one email may have in its mailbox, copies in other folders included.
+pub const PLACEMENTS_PER_EMAIL: Limit = Limit::new("placements_per_email", 256);
+/// What one message may be grouped into threads by; the proposer leaves out what is more.
+pub const THREAD_KEYS_PER_MESSAGE: Limit = Limit::new("thread_keys_per_message", 16);
+/// Words of a header that can be searched for; the proposer leaves out what is more.
+pub const HEADER_TOKENS_PER_MESSAGE: Limit = Limit::new("header_tokens_per_message", 256);
+/// Identifiers that have rights on one folder (RFC 4314).
+pub const RIGHTS_PER_FOLDER: Limit = Limit::new("rights_per_folder", 256);
+/// Bytes of an identifier, its `-` included.
+pub const IDENTIFIER_BYTES: Limit = Limit::new("identifier_bytes", 255);
+/// Identifiers of one actor: the user and its groups.
+pub const IDENTIFIERS_PER_ACTOR: Limit = Limit::new("identifiers_per_actor", 64);
+/// Subscribed names that are no folders of the mailbox.
+pub const SUBSCRIBED_NAMES: Limit = Limit::new("subscribed_names", 1_000);
+/// Bytes of a folder's path: 32 levels of 255 bytes, and what separates them.
+pub const FOLDER_PATH_BYTES: Limit = Limit::new("folder_path_bytes", 32 * 256 - 1);
+/// Milliseconds for which expunged messages can be kept: ten years.
+pub const RETENTION_MS: Limit = Limit::new("retention_ms", 10 * 365 * 24 * 60 * 60 * 1_000);
 
 /// All bounds, for documentation and tests.
-pub const ALL: [Limit; 15] = [
+pub const ALL: [Limit; 25] = [
     MESSAGE_BYTES,
     PARSED_BYTES,
     RECIPIENTS_PER_DELIVERY,
@@ -84,11 +104,24 @@ pub const ALL: [Limit; 15] = [
     REQUEST_ID_BYTES,
     DELIVERY_ID_BYTES,
     SWEEP_ROWS,
+    APPEND_BYTES,
+    PLACEMENTS_PER_EMAIL,
+    THREAD_KEYS_PER_MESSAGE,
+    HEADER_TOKENS_PER_MESSAGE,
+    RIGHTS_PER_FOLDER,
+    IDENTIFIER_BYTES,
+    IDENTIFIERS_PER_ACTOR,
+    SUBSCRIBED_NAMES,
+    FOLDER_PATH_BYTES,
+    RETENTION_MS,
 ];
 
 /// How long a request id is remembered: 24 hours.
 pub const REQUEST_ID_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long a delivery id is remembered after its message is gone: 14 days.
 pub const DELIVERY_ID_KEPT_MS: u64 = 14 * 24 * 60 * 60 * 1_000;
+/// How long a folder tells which of its messages vanished, and a mailbox which folders did: 60 days
+/// (RFC 8620 5.2 would have 30).
+pub const VANISHED_KEPT_MS: u64 = 60 * 24 * 60 * 60 * 1_000;
 /// The greatest mod-sequence: 63 bits (RFC 7162 3.1).
 pub const MODSEQ_MAX: u64 = i64::MAX as u64;

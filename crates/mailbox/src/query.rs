@@ -4,8 +4,12 @@
 //! snapshot of the store, and each does a bounded amount of work: what is longer comes in pages,
 //! and a page says where the next one begins.
 
+mod batches;
 mod changes;
+mod folders;
+mod items;
 mod messages;
+mod search;
 mod verify;
 
 use alloc::string::{String, ToString};
@@ -14,18 +18,27 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use dag_types::{MailboxId, Millis};
 
+pub use batches::{Batch, next_batch};
 pub use changes::{Change, ChangeKind, Changes, ChangesSince, FeedPosition, changes_since};
+pub use folders::{
+    FolderChange, FolderChanges, folder_changes_since, list_subscribed_names, rights_of,
+    rights_table,
+};
+pub use items::{Item, get_item, list_items};
 pub use messages::{
     Email, Message, MessageFilter, find_delivery, get_email, get_message, list_messages,
 };
+pub use search::{Search, search_messages};
 pub use verify::{database_digest, recompute_digest};
 
-use crate::apply::normalise_name;
+use crate::apply::{INBOX, modseq_of, normalise_name};
 use crate::keys::{self, table};
-use crate::limits;
-use crate::records::{DatabaseRecord, FolderName, FolderProfile, FolderRecord, MailboxRecord};
+use crate::records::{
+    DatabaseRecord, FolderName, FolderProfile, FolderRecord, MailboxRecord, MailboxSettings,
+};
 use crate::transaction::decode;
 use crate::view::{Fault, MailboxView};
+use crate::{limits, special_use};
 
 /// Some items, and where the next page begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +80,14 @@ pub struct Mailbox {
     pub created: Millis,
     /// When it was deleted, since 1970.
     pub deleted: Option<Millis>,
+    /// What its operator decided.
+    pub settings: MailboxSettings,
+    /// The mod-sequence at which that changed last.
+    pub settings_modseq: u64,
+    /// Recoverable items.
+    pub items: u64,
+    /// Their bytes.
+    pub items_bytes: u64,
 }
 
 /// A folder with its counters: what SELECT and STATUS need (RFC 9051 6.3.2, 6.3.11).
@@ -94,6 +115,12 @@ pub struct Folder {
     pub deleted: u32,
     /// Bytes of its messages.
     pub size_bytes: u64,
+    /// A number of [`crate::special_use`].
+    pub special_use: u32,
+    /// The owner's subscription.
+    pub subscribed: bool,
+    /// The mod-sequence at which its name, place, use, subscription or rights changed last.
+    pub profile_modseq: u64,
 }
 
 /// The database's counters.
@@ -153,6 +180,10 @@ fn mailbox_of(id: MailboxId, record: &MailboxRecord) -> Mailbox {
         size_bytes: record.size_bytes,
         created: Millis(record.created_ms),
         deleted: record.deleted_ms.map(Millis),
+        settings: record.settings(),
+        settings_modseq: record.settings_modseq,
+        items: record.items,
+        items_bytes: record.items_bytes,
     }
 }
 
@@ -184,7 +215,7 @@ pub fn find_folder<V: MailboxView>(
     }
 }
 
-/// Folders in the order of their ids, so a parent made before its children comes first.
+/// Folders in the order of their ids.
 pub fn list_folders<V: MailboxView>(
     view: &V,
     mailbox: MailboxId,
@@ -220,7 +251,11 @@ pub fn list_folders<V: MailboxView>(
 }
 
 fn folder_of(id: u32, counters: FolderRecord, profile: FolderProfile) -> Folder {
+    let special_use = if id == INBOX { special_use::INBOX } else { profile.special_use };
     Folder {
+        special_use,
+        subscribed: profile.subscribed,
+        profile_modseq: modseq_of(&profile, &counters),
         id,
         parent: profile.parent,
         name: profile.name,

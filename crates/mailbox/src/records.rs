@@ -55,6 +55,80 @@ pub struct MailboxRecord {
     /// When it was deleted.
     #[prost(uint64, optional, tag = "8")]
     pub deleted_ms: Option<u64>,
+    /// What its operator decided; none is the same as all fields zero.
+    #[prost(message, optional, tag = "9")]
+    pub settings: Option<MailboxSettings>,
+    /// The mod-sequence at which the settings changed last.
+    #[prost(uint64, tag = "10")]
+    pub settings_modseq: u64,
+    /// Recoverable items.
+    #[prost(uint64, tag = "11")]
+    pub items: u64,
+    /// Their bytes.
+    #[prost(uint64, tag = "12")]
+    pub items_bytes: u64,
+    /// The id of a recoverable item given out last.
+    #[prost(uint64, tag = "13")]
+    pub last_item: u64,
+    /// When the oldest item is due; the mailbox then stands in the due table under this time.
+    #[prost(uint64, optional, tag = "14")]
+    pub items_due_ms: Option<u64>,
+    /// Which folders went at or below it is not known any more.
+    #[prost(uint64, tag = "15")]
+    pub folders_floor: u64,
+    /// A rename of the INBOX that has messages left to move.
+    #[prost(message, optional, tag = "16")]
+    pub inbox_move: Option<InboxMove>,
+    /// Subscribed names that are no folders.
+    #[prost(uint32, tag = "17")]
+    pub subscribed_names: u32,
+}
+
+impl MailboxRecord {
+    /// What its operator decided.
+    pub fn settings(&self) -> MailboxSettings {
+        self.settings.clone().unwrap_or_default()
+    }
+}
+
+/// What the operator of a mailbox decides. Zero is "no bound" everywhere.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct MailboxSettings {
+    /// Bytes of all messages (RFC 9208 5.1, STORAGE).
+    #[prost(uint64, tag = "1")]
+    pub quota_bytes: u64,
+    /// Messages in all folders (RFC 9208 5.2, MESSAGE).
+    #[prost(uint64, tag = "2")]
+    pub quota_messages: u64,
+    /// Folders, INBOX included (RFC 9208 5.3, MAILBOX).
+    #[prost(uint32, tag = "3")]
+    pub quota_folders: u32,
+    /// Bytes of recoverable items. What is more goes before its time, oldest first.
+    #[prost(uint64, tag = "4")]
+    pub quota_items_bytes: u64,
+    /// How long an expunged message can be restored, in milliseconds; 0 is not at all.
+    #[prost(uint64, tag = "5")]
+    pub retention_ms: u64,
+    /// Litigation hold: nothing that was a message is removed for good.
+    #[prost(bool, tag = "6")]
+    pub litigation_hold: bool,
+    /// The identifier that has all rights, beside a caller that names no actor.
+    #[prost(string, tag = "7")]
+    pub owner: String,
+    /// Bytes of one message, below the limit for all (APPENDLIMIT, RFC 7889).
+    #[prost(uint64, tag = "8")]
+    pub append_limit: u64,
+}
+
+/// A rename of the INBOX goes on in sweeps.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct InboxMove {
+    /// Where the messages go.
+    #[prost(uint32, tag = "1")]
+    pub folder: u32,
+    /// The last UID that the INBOX had then: what came later stays.
+    #[prost(uint32, tag = "2")]
+    pub last_uid: u32,
 }
 
 /// A row whose key says everything.
@@ -102,6 +176,16 @@ pub struct FolderProfile {
     /// One level, as shown.
     #[prost(string, tag = "2")]
     pub name: String,
+    /// A number of [`crate::special_use`]; 0 is none. The INBOX is one by its id.
+    #[prost(uint32, tag = "3")]
+    pub special_use: u32,
+    /// The owner's subscription (RFC 9051 6.3.7).
+    #[prost(bool, tag = "4")]
+    pub subscribed: bool,
+    /// The mod-sequence at which this record, or the folder's rights, changed last; 0 is that at
+    /// which the folder was made.
+    #[prost(uint64, tag = "5")]
+    pub modseq: u64,
 }
 
 /// The folder that has a name.
@@ -176,7 +260,7 @@ pub struct Placement {
 /// A message's content: what all its placements share.
 #[derive(Clone, PartialEq, Message)]
 pub struct EmailRecord {
-    /// Where it stands; never empty.
+    /// Where it stands. Empty only while it is recoverable.
     #[prost(message, repeated, tag = "1")]
     pub placements: Vec<Placement>,
     /// BLAKE3 of the body, 32 bytes.
@@ -215,6 +299,101 @@ pub struct EmailRecord {
     /// PREVIEW.
     #[prost(string, tag = "13")]
     pub preview: String,
+    /// Recoverable items that have it.
+    #[prost(uint32, tag = "14")]
+    pub items: u32,
+    /// THREADID (RFC 8474 5.2): the email that began the thread; 0 is itself.
+    #[prost(uint64, tag = "15")]
+    pub thread: u64,
+    /// Keys of 16 bytes each, one after the other.
+    #[prost(bytes = "bytes", tag = "16")]
+    pub thread_keys: Bytes,
+    /// Hashes of 8 bytes each of words of the header, one after the other, ascending.
+    #[prost(bytes = "bytes", tag = "17")]
+    pub header_tokens: Bytes,
+    /// The mailbox that it was copied from; empty when it came from outside. Copies keep their
+    /// EMAILID (RFC 8474 5.1), so whoever shows it shows the origin's.
+    #[prost(bytes = "bytes", tag = "18")]
+    pub origin_mailbox: Bytes,
+    /// Its id there.
+    #[prost(uint64, tag = "19")]
+    pub origin_email: u64,
+}
+
+/// An expunged message that can be restored.
+#[derive(Clone, PartialEq, Message)]
+pub struct ItemRecord {
+    /// Its content.
+    #[prost(uint64, tag = "1")]
+    pub email: u64,
+    /// The folder it was in.
+    #[prost(uint32, tag = "2")]
+    pub folder: u32,
+    /// Its UID there.
+    #[prost(uint32, tag = "3")]
+    pub uid: u32,
+    /// Bits of [`crate::flags`].
+    #[prost(uint32, tag = "4")]
+    pub flags: u32,
+    /// In lower case.
+    #[prost(string, repeated, tag = "5")]
+    pub keywords: Vec<String>,
+    /// RFC822.SIZE.
+    #[prost(uint64, tag = "6")]
+    pub size: u64,
+    /// When it was expunged, by the database's stamp.
+    #[prost(uint64, tag = "7")]
+    pub deleted_ms: u64,
+    /// Who did it; empty is the owner, or whoever may do everything.
+    #[prost(string, tag = "8")]
+    pub deleted_by: String,
+}
+
+/// A folder that was deleted.
+#[derive(Clone, PartialEq, Message)]
+pub struct GoneFolder {
+    /// When it was made: a reader who saw less never knew it.
+    #[prost(uint64, tag = "1")]
+    pub created_modseq: u64,
+}
+
+/// Who may do what with a folder (RFC 4314 2).
+#[derive(Clone, PartialEq, Message)]
+pub struct RightsTable {
+    /// Ascending by identifier, each once, none without rights.
+    #[prost(message, repeated, tag = "1")]
+    pub entries: Vec<RightsEntry>,
+}
+
+/// What one identifier may do.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RightsEntry {
+    /// A user, a group, `anyone`; with a `-` before it, what is taken from it.
+    #[prost(string, tag = "1")]
+    pub identifier: String,
+    /// Bits of [`crate::rights`].
+    #[prost(uint32, tag = "2")]
+    pub rights: u32,
+}
+
+/// A subscribed name that is no folder of the mailbox: one that was deleted (RFC 9051 6.3.7), or one
+/// of another namespace.
+#[derive(Clone, PartialEq, Message)]
+pub struct SubscribedName {
+    /// As given.
+    #[prost(string, tag = "1")]
+    pub path: String,
+}
+
+/// The thread that a thread key belongs to.
+#[derive(Clone, PartialEq, Message)]
+pub struct ThreadKey {
+    /// The email that began it.
+    #[prost(uint64, tag = "1")]
+    pub thread: u64,
+    /// Emails that have the key.
+    #[prost(uint64, tag = "2")]
+    pub references: u64,
 }
 
 /// The latest change of a message, or that it vanished. A message has one such row: its next

@@ -1,5 +1,7 @@
 //! What a command answers: replicated, so that a repeat on any copy gives the same answer.
 
+mod reason;
+
 use alloc::string::String;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -9,7 +11,10 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use crate::command::UidRange;
+use crate::records::MailboxSettings;
 use crate::view::Fault;
+
+pub use reason::Reason;
 
 /// The answer to a command.
 #[derive(Clone, PartialEq, Message)]
@@ -21,7 +26,10 @@ pub struct Response {
     #[prost(uint64, tag = "2")]
     pub log_index: u64,
     /// What came of it; always there.
-    #[prost(oneof = "Outcome", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(
+        oneof = "Outcome",
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27"
+    )]
     pub outcome: Option<Outcome>,
 }
 
@@ -55,6 +63,33 @@ pub enum Outcome {
     /// To `Sweep`.
     #[prost(message, tag = "18")]
     Swept(Swept),
+    /// To `UpdateMailbox`.
+    #[prost(message, tag = "19")]
+    MailboxUpdated(MailboxUpdated),
+    /// To `UpdateFolder` and `SetRights`.
+    #[prost(message, tag = "20")]
+    FolderUpdated(FolderUpdated),
+    /// To `DeleteFolder`.
+    #[prost(message, tag = "21")]
+    FolderDeleted(FolderDeleted),
+    /// To `RenameInbox`.
+    #[prost(message, tag = "22")]
+    InboxRenamed(InboxRenamed),
+    /// To `SubscribeName`.
+    #[prost(message, tag = "23")]
+    NameSubscribed(NameSubscribed),
+    /// To `CopyMessages` and `MoveMessages`.
+    #[prost(message, tag = "24")]
+    Transferred(Transferred),
+    /// To `AppendMany`.
+    #[prost(message, tag = "25")]
+    AppendedMany(AppendedMany),
+    /// To `RestoreItems`.
+    #[prost(message, tag = "26")]
+    Restored(Restored),
+    /// To `PurgeItems`.
+    #[prost(message, tag = "27")]
+    ItemsPurged(ItemsPurged),
 }
 
 /// A new mailbox.
@@ -193,116 +228,121 @@ pub struct Swept {
     /// More rows are due: propose another one.
     #[prost(bool, tag = "4")]
     pub more: bool,
+    /// Rows that told what had vanished.
+    #[prost(uint32, tag = "5")]
+    pub vanished: u32,
+    /// Recoverable items removed for good.
+    #[prost(uint32, tag = "6")]
+    pub items: u32,
+    /// Messages of deleted folders expunged.
+    #[prost(uint32, tag = "7")]
+    pub messages: u32,
+    /// Deleted folders of which nothing is left.
+    #[prost(uint32, tag = "8")]
+    pub folders: u32,
+    /// Messages moved out of an INBOX that was renamed.
+    #[prost(uint32, tag = "9")]
+    pub moved: u32,
 }
 
-/// Why nothing was done. Stable: names and numbers are part of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
-#[repr(i32)]
-pub enum Reason {
-    /// Never written.
-    Unspecified = 0,
-    /// A field that must be there is empty; `subject` names it.
-    FieldMissing = 1,
-    /// A field has a form that it cannot have; `subject` names it.
-    FieldInvalid = 2,
-    /// A bound of [`crate::limits`]; `subject` names it.
-    LimitExceeded = 3,
-    /// The request id was used for another request in the last 24 hours.
-    RequestIdReused = 4,
-    /// The delivery id was used for another message.
-    DeliveryIdReused = 5,
-    /// This database has no such mailbox.
-    MailboxNotFound = 6,
-    /// The mailbox was deleted.
-    MailboxDeleted = 7,
-    /// The mailbox is there already.
-    MailboxExists = 8,
-    /// The mailbox does not have that address.
-    AddressNotHere = 9,
-    /// The mailbox has no such folder (TRYCREATE, RFC 9051 6.3.12).
-    FolderNotFound = 10,
-    /// The parent has a folder of that name already.
-    FolderExists = 11,
-    /// Not a name that a folder can have.
-    FolderNameInvalid = 12,
-    /// Not a keyword (RFC 9051 9, `flag-keyword`).
-    KeywordInvalid = 13,
-    /// A bit that names no system flag.
-    FlagUnknown = 14,
-    /// The folder has another UIDVALIDITY than expected: `value` was expected, `limit` is.
-    UidValidityChanged = 15,
-    /// The body has another length than declared: `value` came, `limit` was declared.
-    SizeMismatch = 16,
-    /// A body with this digest is stored with another length or CRC-32.
-    DigestConflict = 17,
-    /// A counter is at its end; `subject` names it. The folder or mailbox must be made anew.
-    CounterExhausted = 18,
-    /// The mailbox is full.
-    OverQuota = 19,
+/// Settings as they are now.
+#[derive(Clone, PartialEq, Message)]
+pub struct MailboxUpdated {
+    /// All of them.
+    #[prost(message, required, tag = "1")]
+    pub settings: MailboxSettings,
+    /// The mod-sequence at which they changed last.
+    #[prost(uint64, tag = "2")]
+    pub modseq: u64,
 }
 
-impl Reason {
-    /// The stable name that the API shows.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unspecified => "UNSPECIFIED",
-            Self::FieldMissing => "FIELD_MISSING",
-            Self::FieldInvalid => "FIELD_INVALID",
-            Self::LimitExceeded => "LIMIT_EXCEEDED",
-            Self::RequestIdReused => "REQUEST_ID_REUSED",
-            Self::DeliveryIdReused => "DELIVERY_ID_REUSED",
-            Self::MailboxNotFound => "MAILBOX_NOT_FOUND",
-            Self::MailboxDeleted => "MAILBOX_DELETED",
-            Self::MailboxExists => "MAILBOX_EXISTS",
-            Self::AddressNotHere => "ADDRESS_NOT_HERE",
-            Self::FolderNotFound => "FOLDER_NOT_FOUND",
-            Self::FolderExists => "FOLDER_EXISTS",
-            Self::FolderNameInvalid => "FOLDER_NAME_INVALID",
-            Self::KeywordInvalid => "KEYWORD_INVALID",
-            Self::FlagUnknown => "FLAG_UNKNOWN",
-            Self::UidValidityChanged => "UID_VALIDITY_CHANGED",
-            Self::SizeMismatch => "SIZE_MISMATCH",
-            Self::DigestConflict => "DIGEST_CONFLICT",
-            Self::CounterExhausted => "COUNTER_EXHAUSTED",
-            Self::OverQuota => "OVER_QUOTA",
-        }
-    }
+/// A folder that is, or was already, as it was asked for.
+#[derive(Clone, PartialEq, Message)]
+pub struct FolderUpdated {
+    /// The mod-sequence at which its profile or rights changed last.
+    #[prost(uint64, tag = "1")]
+    pub modseq: u64,
+}
 
-    /// What it means and what to do next, for people.
-    pub fn advice(self) -> &'static str {
-        match self {
-            Self::Unspecified => "no reason was given",
-            Self::FieldMissing => "a needed field is empty; fill it in",
-            Self::FieldInvalid => "a field has an impossible form; correct it",
-            Self::LimitExceeded => "more than the limit allows; split or shrink the request",
-            Self::RequestIdReused => {
-                "this request id belongs to another request; use a fresh id for each request"
-            }
-            Self::DeliveryIdReused => {
-                "this delivery id belongs to another message; use a fresh id for each message"
-            }
-            Self::MailboxNotFound => "this database has no such mailbox; locate it again",
-            Self::MailboxDeleted => "the mailbox was deleted; restore it or locate it again",
-            Self::MailboxExists => "a mailbox with this id exists; choose another id",
-            Self::AddressNotHere => "the mailbox does not have this address; locate it again",
-            Self::FolderNotFound => "there is no such folder; create it first",
-            Self::FolderExists => "the parent has a folder of this name; choose another name",
-            Self::FolderNameInvalid => {
-                "a name needs one to 255 bytes, no '/', no control characters, and is not '.' or '..'"
-            }
-            Self::KeywordInvalid => {
-                "a keyword is printable ASCII without ( ) { % * \" \\ ] and spaces"
-            }
-            Self::FlagUnknown => "only the five system flags of IMAP4rev2 exist",
-            Self::UidValidityChanged => "the folder is not the one you knew; read it again",
-            Self::SizeMismatch => "the body does not have the declared length; send it again",
-            Self::DigestConflict => {
-                "another body is stored under this digest; compute digest and CRC-32 again"
-            }
-            Self::CounterExhausted => "a counter is at its end; use a new folder or mailbox",
-            Self::OverQuota => "the mailbox is full; remove messages or raise its quota",
-        }
-    }
+/// A folder that is gone.
+#[derive(Clone, PartialEq, Message)]
+pub struct FolderDeleted {
+    /// The mod-sequence at which it went.
+    #[prost(uint64, tag = "1")]
+    pub modseq: u64,
+    /// Messages that it had.
+    #[prost(uint32, tag = "2")]
+    pub messages: u32,
+}
+
+/// An INBOX whose messages are, or will be, in another folder.
+#[derive(Clone, PartialEq, Message)]
+pub struct InboxRenamed {
+    /// Where they go.
+    #[prost(message, required, tag = "1")]
+    pub folder: FolderCreated,
+    /// Messages moved already.
+    #[prost(uint32, tag = "2")]
+    pub moved: u32,
+    /// Messages that sweeps will move.
+    #[prost(uint32, tag = "3")]
+    pub left: u32,
+}
+
+/// A name that is, or is not any more, subscribed.
+#[derive(Clone, PartialEq, Message)]
+pub struct NameSubscribed {
+    /// The mailbox's mod-sequence now.
+    #[prost(uint64, tag = "1")]
+    pub modseq: u64,
+}
+
+/// Messages that were copied or moved (COPYUID, RFC 4315 3). The sets have equally many UIDs, and
+/// the n-th of the one became the n-th of the other.
+#[derive(Clone, PartialEq, Message)]
+pub struct Transferred {
+    /// UIDVALIDITY of the folder that they came to.
+    #[prost(uint32, tag = "1")]
+    pub uid_validity: u32,
+    /// Their UIDs in the folder that they were taken from.
+    #[prost(message, repeated, tag = "2")]
+    pub source: Vec<UidRange>,
+    /// Their UIDs in the folder that they came to.
+    #[prost(message, repeated, tag = "3")]
+    pub target: Vec<UidRange>,
+    /// The mod-sequence that they have there; that folder's highest when there are none.
+    #[prost(uint64, tag = "4")]
+    pub modseq: u64,
+    /// The mod-sequence at which they vanished; the folder's highest when none did.
+    #[prost(uint64, tag = "5")]
+    pub source_modseq: u64,
+}
+
+/// Where several messages were stored: their UIDs and email ids follow one another.
+#[derive(Clone, PartialEq, Message)]
+pub struct AppendedMany {
+    /// The first of them.
+    #[prost(message, required, tag = "1")]
+    pub first: StoredAt,
+    /// How many.
+    #[prost(uint32, tag = "2")]
+    pub messages: u32,
+}
+
+/// Where restored messages are.
+#[derive(Clone, PartialEq, Message)]
+pub struct Restored {
+    /// One per item, in the order of the command.
+    #[prost(message, repeated, tag = "1")]
+    pub stored: Vec<StoredAt>,
+}
+
+/// Items that cannot be restored any more.
+#[derive(Clone, PartialEq, Message)]
+pub struct ItemsPurged {
+    /// How many.
+    #[prost(uint32, tag = "1")]
+    pub items: u32,
 }
 
 /// A refusal that all copies agree on.

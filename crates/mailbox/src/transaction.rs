@@ -5,7 +5,7 @@
 //! stood there, and a command that would overwrite a row by mistake stops the copy instead.
 
 use alloc::collections::BTreeMap;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ops::Bound;
 
@@ -17,7 +17,7 @@ use crate::digest::{RowHasher, Sum};
 use crate::keys::{self, BodyDigest};
 use crate::records::DatabaseRecord;
 use crate::response::Rejection;
-use crate::view::{Fault, MailboxView};
+use crate::view::{Fault, MailboxView, Row};
 
 /// Why a command stops before its end.
 pub(crate) enum Stop<E> {
@@ -70,6 +70,8 @@ pub(crate) struct Transaction<'v, V: MailboxView> {
     stored_database: DatabaseRecord,
     /// The database's counters; written by [`Transaction::finish`] when they changed.
     pub(crate) database: DatabaseRecord,
+    /// Whose rights are checked; empty is nobody's.
+    pub(crate) actor: Vec<String>,
 }
 
 impl<'v, V: MailboxView> Transaction<'v, V> {
@@ -90,6 +92,7 @@ impl<'v, V: MailboxView> Transaction<'v, V> {
             hasher: RowHasher::default(),
             stored_database: stored,
             database,
+            actor: Vec::new(),
         })
     }
 
@@ -132,7 +135,7 @@ impl<'v, V: MailboxView> Transaction<'v, V> {
         self.get(key)
     }
 
-    /// Reads rows with `from <= key < to`. Only before any of them is changed.
+    /// Reads rows with `from <= key < to`, as this command has left them.
     pub(crate) fn scan<R: Message + Default>(
         &mut self,
         from: &Bytes,
@@ -140,15 +143,42 @@ impl<'v, V: MailboxView> Transaction<'v, V> {
         limit: usize,
     ) -> Result<Vec<(Bytes, R)>, Stop<V::Error>> {
         let range = (Bound::Included(from), Bound::Excluded(to));
-        let changed = self.rows.range::<Bytes, _>(range).any(|(_, seen)| seen.is_changed());
-        assert!(!changed, "a command scans rows before it changes them");
-        let rows = self.view.scan(from, to, limit).map_err(Stop::Fault)?;
+        let changed =
+            self.rows.range::<Bytes, _>(range).filter(|(_, seen)| seen.is_changed()).count();
+        // Each changed row may stand for one that the store has and the command removed.
+        let wanted = limit.saturating_add(changed);
+        let rows = self.view.scan(from, to, wanted).map_err(Stop::Fault)?;
+        if changed > 0 {
+            return self.merge(from, to, limit, wanted, rows);
+        }
         let mut records = Vec::with_capacity(rows.len());
         for (key, value) in rows {
             records.push((key.clone(), decode(&key, &value).map_err(fault)?));
             self.rows.insert(key, Seen { before: Some(value), after: After::Same });
         }
         Ok(records)
+    }
+
+    /// The store's rows under the command's own. Beyond the last row of a scan that was cut, the
+    /// store may have more, so nothing is told from there.
+    fn merge<R: Message + Default>(
+        &mut self,
+        from: &Bytes,
+        to: &Bytes,
+        limit: usize,
+        wanted: usize,
+        rows: Vec<Row>,
+    ) -> Result<Vec<(Bytes, R)>, Stop<V::Error>> {
+        let cut = rows.last().filter(|_| rows.len() == wanted).map(|(key, _)| keys::after(key));
+        for (key, value) in rows {
+            self.rows.entry(key).or_insert(Seen { before: Some(value), after: After::Same });
+        }
+        let range = (Bound::Included(from), Bound::Excluded(cut.as_ref().unwrap_or(to)));
+        let present = self.rows.range::<Bytes, _>(range);
+        let present = present.filter_map(|(key, seen)| seen.now().map(|value| (key, value)));
+        let decoded =
+            present.take(limit).map(|(key, value)| Ok((key.clone(), decode(key, value)?)));
+        decoded.collect::<Result<_, Fault>>().map_err(fault)
     }
 
     /// Writes a row that is not there: never read, or read and found missing.
@@ -235,7 +265,8 @@ impl<'v, V: MailboxView> Transaction<'v, V> {
     }
 }
 
-fn fault<E: From<Fault>>(fault: Fault) -> Stop<E> {
+/// A fault found by an operation.
+pub(crate) fn fault<E: From<Fault>>(fault: Fault) -> Stop<E> {
     Stop::Fault(E::from(fault))
 }
 

@@ -10,7 +10,7 @@ use crate::response::{Reason, Rejection};
 /// Puts ranges in order: ends swapped where needed, sorted, touching ones joined.
 ///
 /// Zero is no UID (RFC 9051 9, `nz-number`) and is refused, like a set of too many ranges.
-pub(crate) fn normalise(ranges: &[UidRange]) -> Result<Vec<UidRange>, Rejection> {
+pub fn normalise(ranges: &[UidRange]) -> Result<Vec<UidRange>, Rejection> {
     limits::UID_RANGES_PER_COMMAND.check(ranges.len())?;
     if ranges.is_empty() {
         return Err(Rejection::new(Reason::FieldMissing).about("uids".to_string()));
@@ -34,7 +34,7 @@ pub(crate) fn normalise(ranges: &[UidRange]) -> Result<Vec<UidRange>, Rejection>
 }
 
 /// Adds a UID that is greater than all in the set.
-pub(crate) fn push(set: &mut Vec<UidRange>, uid: u32) {
+pub fn push(set: &mut Vec<UidRange>, uid: u32) {
     match set.last_mut() {
         Some(range) if range.last.checked_add(1) == Some(uid) => range.last = uid,
         _ => set.push(UidRange::new(uid, uid)),

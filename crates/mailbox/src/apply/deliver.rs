@@ -106,7 +106,8 @@ fn deliver_to<V: MailboxView>(
         sender: &command.sender,
         delivery_id: &command.delivery_id,
     };
-    let at = message::store(transaction, &mut target, &new)?;
+    let modseq = target.next_modseq()?;
+    let at = message::store(transaction, &mut target, &new, modseq)?;
     target.save(transaction);
     transaction.insert(delivery_key, &delivery_record(&at, digest));
     Ok((DeliverCode::Stored, at))

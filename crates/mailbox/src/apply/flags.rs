@@ -2,6 +2,9 @@
 //!
 //! All messages that a command changes get one new mod-sequence; a message whose flags stay as they
 //! were keeps its own, and nothing moves when no message changes.
+//!
+//! Somebody who may change some of the flags changes those, and the others stay as they are; only
+//! whoever may change none of those named is refused (RFC 4314 4, STORE).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,20 +12,24 @@ use alloc::vec::Vec;
 use dag_types::MailboxId;
 
 use super::append::keyword_bits;
-use super::message::{Target, change_of};
-use super::{live_folder, live_mailbox, parse_mailbox_id};
+use super::message::{Target, change_of, forget_change};
+use super::{access, live_folder, live_mailbox, parse_mailbox_id};
 use crate::command::{FlagAction, StoreFlags, UidRange};
 use crate::records::{KeywordTable, MessageRecord};
 use crate::response::{FlagsStored, Reason, Rejection};
 use crate::transaction::{Stop, Transaction};
 use crate::view::MailboxView;
-use crate::{flags, keys, keywords, limits, uid_set};
+use crate::{flags, keys, keywords, limits, rights, uid_set};
 
 /// What becomes of a message's flags.
 struct Change {
     action: FlagAction,
     flags: u32,
     keywords: u128,
+    /// System flags that may be changed.
+    may: u32,
+    /// Whether keywords may be changed.
+    may_keywords: bool,
 }
 
 impl Change {
@@ -30,7 +37,10 @@ impl Change {
         match self.action {
             FlagAction::Add => (flags | self.flags, keywords | self.keywords),
             FlagAction::Remove => (flags & !self.flags, keywords & !self.keywords),
-            FlagAction::Replace | FlagAction::Unspecified => (self.flags, self.keywords),
+            FlagAction::Replace | FlagAction::Unspecified => {
+                let named = if self.may_keywords { self.keywords } else { keywords };
+                (flags & !self.may | self.flags, named)
+            }
         }
     }
 }
@@ -47,20 +57,44 @@ pub(super) fn store<V: MailboxView>(
     let mailbox = live_mailbox(transaction, mailbox_id)?;
     let folder_id = command.folder;
     let folder = live_folder(transaction, mailbox_id, folder_id, command.expected_uid_validity)?;
+    let (may, may_keywords) = changeable(transaction, mailbox_id, command, action)?;
+    let keywords = if may_keywords { keywords } else { Vec::new() };
     let messages = messages_in(transaction, mailbox_id, folder_id, &uids)?;
     let mut target = Target { mailbox_id, mailbox, folder_id, folder };
     let mut stored = FlagsStored::default();
     let candidates = held_back(messages, command.unchanged_since, &mut stored.modified);
     if !candidates.is_empty() {
         let keywords = change_bits(transaction, &target, action, keywords)?;
-        let change = Change { action, flags: command.system_flags, keywords };
+        let flags = command.system_flags & may;
+        let change = Change { action, flags, keywords, may, may_keywords };
         change_all(transaction, &mut target, &change, candidates, &mut stored)?;
     }
     stored.modseq = target.folder.highest_modseq;
     Ok(stored)
 }
 
-fn checked_action(action: i32) -> Result<FlagAction, Rejection> {
+/// What the caller may change of what it names; to replace names all flags.
+fn changeable<V: MailboxView>(
+    transaction: &mut Transaction<'_, V>,
+    mailbox_id: MailboxId,
+    command: &StoreFlags,
+    action: FlagAction,
+) -> Result<(u32, bool), Stop<V::Error>> {
+    let has = access::demand(transaction, mailbox_id, command.folder, 0)?;
+    let (may, may_keywords) = access::changeable(has);
+    let replaces = action == FlagAction::Replace;
+    let names_nothing = command.system_flags == 0 && command.keywords.is_empty() && !replaces;
+    let may_some = command.system_flags & may != 0
+        || !command.keywords.is_empty() && may_keywords
+        || replaces && (may != 0 || may_keywords);
+    if may_some || names_nothing {
+        return Ok((may, may_keywords));
+    }
+    let needed = rights::KEEP_SEEN | rights::WRITE | rights::DELETE_MESSAGES;
+    Err(access::denied(needed & !has).into())
+}
+
+pub(super) fn checked_action(action: i32) -> Result<FlagAction, Rejection> {
     match FlagAction::try_from(action) {
         Ok(action) if action != FlagAction::Unspecified => Ok(action),
         _ => Err(Rejection::new(Reason::FieldInvalid).about("action")),
@@ -158,15 +192,4 @@ fn change_all<V: MailboxView>(
         target.save(transaction);
     }
     Ok(())
-}
-
-/// Removes a message's row from the change feed, because it is about to get a newer one.
-pub(super) fn forget_change<V: MailboxView>(
-    transaction: &mut Transaction<'_, V>,
-    target: &Target,
-    uid: u32,
-    message: &MessageRecord,
-) {
-    let key = keys::change(target.mailbox_id, target.folder_id, message.modseq, uid);
-    transaction.remove_known(key, &change_of(message));
 }

@@ -1,11 +1,12 @@
-//! A message comes into a folder, and its body into the database: shared by delivery and append.
+//! A message comes into a folder or leaves it, and its body comes into the database: shared by all
+//! that brings, copies, moves and removes messages.
 
 use alloc::vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use dag_types::{MailboxId, Mutant};
 
-use super::{exhausted, next_modseq};
+use super::{email, exhausted, live_folder, live_mailbox, next_modseq, thread};
 use crate::command::Content;
 use crate::flags;
 use crate::keys::{self, BodyDigest, Due};
@@ -27,6 +28,18 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Reads both counters, as the command has left them.
+    pub(super) fn load<V: MailboxView>(
+        transaction: &mut Transaction<'_, V>,
+        mailbox_id: MailboxId,
+        folder_id: u32,
+        expected_uid_validity: u32,
+    ) -> Result<Self, Stop<V::Error>> {
+        let mailbox = live_mailbox(transaction, mailbox_id)?;
+        let folder = live_folder(transaction, mailbox_id, folder_id, expected_uid_validity)?;
+        Ok(Self { mailbox_id, mailbox, folder_id, folder })
+    }
+
     /// Writes both counters back.
     pub(super) fn save<V: MailboxView>(&self, transaction: &mut Transaction<'_, V>) {
         transaction.update(&keys::mailbox(self.mailbox_id), &self.mailbox);
@@ -90,45 +103,138 @@ pub(super) fn check_content(content: &Content) -> Result<BodyDigest, Rejection> 
             + parsed.thread_key.len()
             + parsed.envelope.len()
             + parsed.body_structure.len()
-            + parsed.preview.len(),
+            + parsed.preview.len()
+            + parsed.thread_keys.len()
+            + parsed.header_tokens.len(),
     )?;
+    limits::THREAD_KEYS_PER_MESSAGE.check(parsed.thread_keys.len() / 16)?;
+    limits::HEADER_TOKENS_PER_MESSAGE.check(parsed.header_tokens.len() / 8)?;
+    thread::check_ascending::<16>(&parsed.thread_keys, "thread_keys")?;
+    thread::check_ascending::<8>(&parsed.header_tokens, "header_tokens")?;
     let digest = content.blake3.as_ref().try_into();
     digest.map_err(|_| Rejection::new(Reason::FieldInvalid).about("blake3"))
 }
 
-/// Puts a message into a folder. The caller saves the target, and refers to the body once for each
-/// message that it stored.
+/// Refuses what would exceed the mailbox's quota (RFC 9208 4.3.1, OVERQUOTA).
+pub(super) fn check_quota(
+    mailbox: &MailboxRecord,
+    bytes: u64,
+    messages: u64,
+) -> Result<(), Rejection> {
+    let Some(settings) = &mailbox.settings else { return Ok(()) };
+    let needed = [
+        ("storage_bytes", mailbox.size_bytes.saturating_add(bytes), settings.quota_bytes),
+        ("messages", mailbox.messages.saturating_add(messages), settings.quota_messages),
+    ];
+    match needed.into_iter().find(|(_, needed, quota)| *quota > 0 && needed > quota) {
+        None => Ok(()),
+        Some((name, needed, quota)) => {
+            Err(Rejection::new(Reason::OverQuota).about(name).with_value(needed).with_limit(quota))
+        }
+    }
+}
+
+/// Refuses a message that is larger than its mailbox takes (APPENDLIMIT, RFC 7889).
+pub(super) fn check_append_limit(mailbox: &MailboxRecord, bytes: u64) -> Result<(), Rejection> {
+    let limit = mailbox.settings.as_ref().map_or(0, |settings| settings.append_limit);
+    if limit == 0 || bytes <= limit {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::LimitExceeded)
+        .about("append_limit")
+        .with_value(bytes)
+        .with_limit(limit))
+}
+
+/// Gives a message a UID in the folder. Of the record, the email, its size and its flags count. The
+/// caller saves the target.
+pub(super) fn place<V: MailboxView>(
+    transaction: &mut Transaction<'_, V>,
+    target: &mut Target,
+    mut message: MessageRecord,
+    keywords: u128,
+    modseq: u64,
+) -> Result<u32, Rejection> {
+    let uid = target.take_uid()?;
+    target.mailbox.messages += 1;
+    target.mailbox.size_bytes += message.size;
+    target.folder.highest_modseq = modseq;
+    target.folder.exists += 1;
+    target.folder.unseen += u32::from(message.flags & flags::SEEN == 0);
+    target.folder.deleted += u32::from(message.flags & flags::DELETED != 0);
+    target.folder.size_bytes += message.size;
+    message.modseq = modseq;
+    message.created_modseq = modseq;
+    message.saved_ms = transaction.now_ms();
+    message.set_keywords(keywords);
+    let (mailbox_id, folder) = (target.mailbox_id, target.folder_id);
+    transaction.insert(keys::message(mailbox_id, folder, uid), &message);
+    transaction.insert(keys::change(mailbox_id, folder, modseq, uid), &change_of(&message));
+    Ok(uid)
+}
+
+/// Takes a message out of its folder; what becomes of its content is the caller's matter, and so are
+/// the target's records.
+pub(super) fn take_out<V: MailboxView>(
+    transaction: &mut Transaction<'_, V>,
+    target: &mut Target,
+    uid: u32,
+    message: &MessageRecord,
+    modseq: u64,
+) {
+    let (mailbox_id, folder_id) = (target.mailbox_id, target.folder_id);
+    forget_change(transaction, target, uid, message);
+    let gone = ChangeRecord { vanished: true, ..change_of(message) };
+    transaction.insert(keys::change(mailbox_id, folder_id, modseq, uid), &gone);
+    transaction.remove(&keys::message(mailbox_id, folder_id, uid));
+    target.count_flags(message.flags, flags::SEEN);
+    target.folder.exists -= 1;
+    target.folder.size_bytes -= message.size;
+    target.mailbox.messages -= 1;
+    target.mailbox.size_bytes -= message.size;
+}
+
+/// What vanished at one mod-sequence is told for some time, and then a sweep forgets it.
+pub(super) fn note_vanished<V: MailboxView>(
+    transaction: &mut Transaction<'_, V>,
+    target: &Target,
+    modseq: u64,
+) {
+    let due_ms = transaction.now_ms().saturating_add(limits::VANISHED_KEPT_MS);
+    let what = Due::Vanished(target.mailbox_id, target.folder_id, modseq);
+    transaction.insert(keys::due(due_ms, &what), &Marker {});
+}
+
+/// Removes a message's row from the change feed, because it is about to get a newer one.
+pub(super) fn forget_change<V: MailboxView>(
+    transaction: &mut Transaction<'_, V>,
+    target: &Target,
+    uid: u32,
+    message: &MessageRecord,
+) {
+    let key = keys::change(target.mailbox_id, target.folder_id, message.modseq, uid);
+    transaction.remove_known(key, &change_of(message));
+}
+
+/// Puts a new message into a folder. The caller saves the target, and refers to the body once for
+/// each message that it stored. All that can refuse comes before the first write.
 pub(super) fn store<V: MailboxView>(
     transaction: &mut Transaction<'_, V>,
     target: &mut Target,
     new: &NewMessage<'_>,
-) -> Result<StoredAt, Rejection> {
-    let email_id =
-        target.mailbox.last_email.checked_add(1).ok_or_else(|| exhausted("email", u64::MAX))?;
-    let modseq = target.next_modseq()?;
-    let uid = target.take_uid()?;
-    target.mailbox.last_email = email_id;
-    target.mailbox.messages += 1;
-    target.mailbox.size_bytes += new.content.size;
-    target.folder.exists += 1;
-    target.folder.unseen += u32::from(new.flags & flags::SEEN == 0);
-    target.folder.deleted += u32::from(new.flags & flags::DELETED != 0);
-    target.folder.size_bytes += new.content.size;
-    let mut message = MessageRecord {
-        email: email_id,
-        modseq,
-        created_modseq: modseq,
-        flags: new.flags,
-        saved_ms: transaction.now_ms(),
-        size: new.content.size,
-        ..MessageRecord::default()
-    };
-    message.set_keywords(new.keywords);
+    modseq: u64,
+) -> Result<StoredAt, Stop<V::Error>> {
+    let size = new.content.size;
+    check_append_limit(&target.mailbox, size)?;
+    check_quota(&target.mailbox, size, 1)?;
+    let email_id = email::next_id(&mut target.mailbox)?;
+    let message =
+        MessageRecord { email: email_id, size, flags: new.flags, ..MessageRecord::default() };
+    let uid = place(transaction, target, message, new.keywords, modseq)?;
     let (mailbox_id, folder) = (target.mailbox_id, target.folder_id);
-    let email = email_record(Placement { folder, uid }, transaction.now_ms(), new);
-    transaction.insert(keys::message(mailbox_id, folder, uid), &message);
+    let mut email = email_record(Placement { folder, uid }, transaction.now_ms(), new);
+    email.thread = thread::join(transaction, mailbox_id, email_id, &email.thread_keys)?;
     transaction.insert(keys::email(mailbox_id, email_id), &email);
-    transaction.insert(keys::change(mailbox_id, folder, modseq, uid), &change_of(&message));
     Ok(StoredAt { folder, uid_validity: target.folder.uid_validity, uid, email_id, modseq })
 }
 
@@ -149,6 +255,9 @@ fn email_record(placement: Placement, now_ms: u64, new: &NewMessage<'_>) -> Emai
         envelope: parsed.envelope,
         body_structure: parsed.body_structure,
         preview: parsed.preview,
+        thread_keys: parsed.thread_keys,
+        header_tokens: parsed.header_tokens,
+        ..EmailRecord::default()
     }
 }
 

@@ -72,6 +72,11 @@ pub struct Email {
     pub body_structure: Bytes,
     /// PREVIEW.
     pub preview: String,
+    /// THREADID: the email that began the thread (RFC 8474 5.2).
+    pub thread_id: u64,
+    /// Where the content was first: its mailbox and id there. A copy keeps its EMAILID over
+    /// mailboxes (RFC 8474 5.1), so this is what is shown.
+    pub origin: Option<(MailboxId, u64)>,
 }
 
 impl Email {
@@ -104,7 +109,7 @@ impl MessageFilter {
     }
 
     /// The smallest range that holds all UIDs asked for.
-    fn bounds(&self) -> (u32, u32) {
+    pub(super) fn bounds(&self) -> (u32, u32) {
         let ends = self.uids.iter().flat_map(|range| [range.first, range.last]);
         (ends.clone().min().unwrap_or(1), ends.max().unwrap_or(u32::MAX))
     }
@@ -173,7 +178,7 @@ pub fn get_message<V: MailboxView>(
     Ok(Some(message_of(uid, &record, &keywords)))
 }
 
-fn keyword_table<V: MailboxView>(
+pub(super) fn keyword_table<V: MailboxView>(
     view: &V,
     mailbox: MailboxId,
     folder: u32,
@@ -181,7 +186,7 @@ fn keyword_table<V: MailboxView>(
     Ok(read(view, &keys::keywords(mailbox, folder))?.unwrap_or_default())
 }
 
-fn message_of(uid: u32, record: &MessageRecord, keywords: &KeywordTable) -> Message {
+pub(super) fn message_of(uid: u32, record: &MessageRecord, keywords: &KeywordTable) -> Message {
     Message {
         uid,
         email_id: record.email,
@@ -220,6 +225,8 @@ pub fn get_email<V: MailboxView>(
         envelope: record.envelope,
         body_structure: record.body_structure,
         preview: record.preview,
+        thread_id: if record.thread == 0 { email } else { record.thread },
+        origin: MailboxId::from_slice(&record.origin_mailbox).map(|id| (id, record.origin_email)),
     }))
 }
 

@@ -222,6 +222,7 @@ fn what_the_parser_saw_is_kept_with_the_message() {
         envelope: Bytes::from_static(b"e"),
         body_structure: Bytes::from_static(b"b"),
         preview: "Hello".into(),
+        ..Parsed::default()
     };
     let mut command = deliver("d", &[ANNA], "hello");
     command.content = Content::new(Bytes::from_static(b"hello"), 7, parsed);

@@ -1,7 +1,11 @@
 //! Generated commands against the naive model, with the invariants checked after each.
 
 use bytes::Bytes;
-use mailbox::command::{CreateMailbox, Expunge, Recipient, StoreFlags, UidRange, id_bytes};
+use mailbox::command::{
+    CopyMessages, CreateMailbox, DeleteFolder, Expunge, MoveMessages, PurgeItems, Recipient,
+    RenameInbox, RestoreItems, SetRights, SettingsChange, StoreFlags, SubscribeName, Transfer,
+    UidRange, UpdateFolder, UpdateMailbox, id_bytes,
+};
 use mailbox::{Command, Operation};
 use proptest::prelude::*;
 
@@ -82,9 +86,94 @@ fn an_expunge() -> impl Strategy<Value = Operation> {
     (a_name(), a_folder(), some_uids(), any::<bool>()).prop_map(
         |(name, folder, uids, only_deleted)| {
             let mailbox_id = id_bytes(id(name));
-            Expunge { mailbox_id, folder, expected_uid_validity: 0, uids, only_deleted }.into()
+            Expunge { mailbox_id, folder, uids, only_deleted, ..Expunge::default() }.into()
         },
     )
+}
+
+fn a_transfer() -> impl Strategy<Value = Transfer> {
+    let uids = (1u32..8, 1u32..8).prop_map(|(first, last)| vec![UidRange::new(first, last)]);
+    let to = prop_oneof![3 => Just(None), 1 => a_name().prop_map(Some)];
+    (a_name(), a_folder(), uids, to, a_folder()).prop_map(|(name, folder, uids, to, to_folder)| {
+        Transfer {
+            mailbox_id: id_bytes(id(name)),
+            folder,
+            uids,
+            to_mailbox_id: to.map(|to| id_bytes(id(to))).unwrap_or_default(),
+            to_folder,
+            ..Transfer::default()
+        }
+    })
+}
+
+fn a_settings_change() -> impl Strategy<Value = Operation> {
+    let quota = || prop_oneof![Just(None), Just(Some(0u64)), Just(Some(8)), Just(Some(40))];
+    let retention =
+        prop_oneof![Just(None), Just(Some(0u64)), Just(Some(50)), Just(Some(90_000_000))];
+    let hold = prop_oneof![3 => Just(None), 2 => Just(Some(false)), 1 => Just(Some(true))];
+    (a_name(), quota(), quota(), quota(), retention, hold).prop_map(
+        |(name, quota_bytes, quota_messages, quota_items_bytes, retention_ms, litigation_hold)| {
+            let change = SettingsChange {
+                quota_bytes: quota_bytes.map(|bytes| bytes * 4),
+                quota_messages,
+                quota_items_bytes,
+                retention_ms,
+                litigation_hold,
+                ..SettingsChange::default()
+            };
+            UpdateMailbox::new(id(name), change).into()
+        },
+    )
+}
+
+fn a_folder_update() -> impl Strategy<Value = Operation> {
+    let names = prop::sample::select(&["Work", "Plans", "inbox", "Old"][..]);
+    let parent = prop::option::of(0u32..5);
+    let special_use = prop::option::of(prop_oneof![Just(0u32), Just(6), Just(8)]);
+    let fields =
+        (a_name(), 1u32..6, prop::option::of(names), parent, special_use, any::<Option<bool>>());
+    fields.prop_map(|(name, folder, new_name, parent, special_use, subscribed)| {
+        let update = UpdateFolder {
+            name: new_name.map(String::from),
+            parent,
+            special_use,
+            subscribed,
+            ..UpdateFolder::new(id(name), folder)
+        };
+        update.into()
+    })
+}
+
+fn a_newer_operation() -> impl Strategy<Value = Operation> {
+    let items = || prop::collection::vec(1u64..10, 1..3);
+    let paths = prop::sample::select(&["Work", "Plans", "Work/Plans", "Other Users/x"][..]);
+    let names = prop::sample::select(&["Kept", "Old"][..]);
+    prop_oneof![
+        4 => a_transfer().prop_map(|transfer| CopyMessages::from(transfer).into()),
+        4 => a_transfer().prop_map(|transfer| MoveMessages::from(transfer).into()),
+        3 => a_settings_change(),
+        3 => a_folder_update(),
+        3 => (a_name(), 1u32..6).prop_map(|(name, folder)| DeleteFolder::new(id(name), folder).into()),
+        1 => (a_name(), names).prop_map(|(name, new)| {
+            RenameInbox { mailbox_id: id_bytes(id(name)), parent: 0, name: new.into() }.into()
+        }),
+        1 => (a_name(), paths, any::<bool>()).prop_map(|(name, path, subscribed)| {
+            SubscribeName { mailbox_id: id_bytes(id(name)), path: path.into(), subscribed }.into()
+        }),
+        1 => (a_name(), a_folder(), 1i32..4, 0u32..2_048).prop_map(|(name, folder, action, rights)| {
+            let (mailbox_id, identifier) = (id_bytes(id(name)), "carl".into());
+            SetRights { mailbox_id, folder, identifier, action, rights }.into()
+        }),
+        2 => (a_name(), a_folder(), prop::collection::vec(0..BODIES.len(), 1..4)).prop_map(
+            |(name, folder, bodies)| append_many(name, folder, &bodies.iter().map(|body| BODIES[*body]).collect::<Vec<_>>()).into(),
+        ),
+        2 => (a_name(), items(), 0u32..3).prop_map(|(name, items, folder)| {
+            RestoreItems { mailbox_id: id_bytes(id(name)), items, folder }.into()
+        }),
+        1 => (a_name(), items()).prop_map(|(name, items)| {
+            PurgeItems { mailbox_id: id_bytes(id(name)), items }.into()
+        }),
+    ]
 }
 
 fn an_operation() -> impl Strategy<Value = Operation> {
@@ -102,6 +191,7 @@ fn an_operation() -> impl Strategy<Value = Operation> {
         6 => a_store(),
         4 => an_expunge(),
         2 => prop_oneof![Just(1u32), Just(3), Just(1_000)].prop_map(|limit| sweep(u64::MAX, limit).into()),
+        10 => a_newer_operation(),
     ]
 }
 
@@ -114,6 +204,7 @@ fn a_step() -> impl Strategy<Value = (Operation, u16, i64)> {
         2 => -1_000i64..0,
         1 => Just(13 * hour),
         1 => Just(8 * 24 * hour),
+        1 => Just(61 * 24 * hour),
     ];
     (an_operation(), prop_oneof![1 => 0u16..6, 4 => any::<u16>()], clock)
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use mailbox::flags::{DELETED, SEEN};
 use mailbox::keys::{self, table};
-use mailbox::query::{self, ChangeKind, ChangesSince, FeedPosition, MessageFilter};
+use mailbox::query::{self, ChangeKind, ChangesSince, FeedPosition, FolderChanges, MessageFilter};
 use mailbox::records::{BodyRecord, ChangeRecord, EmailRecord, MessageRecord};
 use mailbox::response::{Delivered, Outcome, Reason};
 use mailbox::{Command, Operation};
@@ -45,6 +45,15 @@ pub fn invariant_folders_and_messages_are_those_of_the_model(world: &World, mode
             assert_eq!(folder.uid_validity, expected.uid_validity);
             assert_eq!(folder.uid_next, expected.uid_next);
             assert_eq!(folder.highest_modseq, expected.highest_modseq);
+            assert_eq!(
+                (folder.vanished_floor, folder.subscribed),
+                (expected.floor, expected.subscribed)
+            );
+            assert_eq!(folder.profile_modseq, expected.profile_modseq);
+            assert!(folder.id == INBOX || folder.special_use == expected.special_use);
+            let table = query::rights_table(&world.view, id(name), folder.id).expect("readable");
+            let rights = table.entries.into_iter().map(|entry| (entry.identifier, entry.rights));
+            assert_eq!(rights.collect::<BTreeMap<_, _>>(), expected.rights);
             messages_are_those_of(world, name, folder.id, expected);
         }
     }
@@ -91,6 +100,10 @@ pub fn invariant_counters_equal_a_count(world: &World, model: &Model) {
             all = (all.0 + u64::from(folder.exists), all.1 + bytes);
         }
         assert_eq!((seen.messages, seen.size_bytes), all);
+        assert_eq!(
+            (seen.items, seen.items_bytes),
+            (mailbox.items.len() as u64, mailbox.items_bytes())
+        );
         assert_eq!(seen.folders as usize, mailbox.folders.len());
     }
 }
@@ -126,7 +139,8 @@ pub fn invariant_modseqs_never_go_back(world: &World, model: &Model, past: &mut 
         assert!(page.items.iter().all(|folder| folder.highest_modseq <= highest));
         past.uid_validities.extend(page.items.iter().map(|folder| folder.uid_validity));
     }
-    let folders = model.mailboxes.values().map(|mailbox| mailbox.folders.len()).sum::<usize>();
+    let folders =
+        model.mailboxes.values().map(|mailbox| mailbox.last_folder as usize).sum::<usize>();
     assert_eq!(past.uid_validities.len(), folders, "no UIDVALIDITY is given out twice");
 }
 
@@ -155,9 +169,44 @@ pub fn invariant_references_equal_emails(world: &World, model: &Model) {
         let stored = &world.view.rows()[&keys::body(&digest.try_into().expect("32 bytes"), 0)];
         assert_eq!((blake3_of(stored).as_slice(), stored.len() as u64), (digest, body.size));
     }
-    let messages = rows::<MessageRecord>(world, table::MESSAGE);
-    assert_eq!(emails.len(), messages.len());
-    assert!(emails.iter().all(|(_, email)| email.placements.len() == 1));
+    let mut expected = BTreeMap::<Bytes, (BTreeSet<(u32, u32)>, u32)>::new();
+    for (name, mailbox) in &model.mailboxes {
+        for (folder, uid, message) in mailbox.placed() {
+            let email = expected.entry(keys::email(id(name), message.email_id)).or_default();
+            email.0.insert((folder, uid));
+        }
+        for item in mailbox.items.values() {
+            expected.entry(keys::email(id(name), item.message.email_id)).or_default().1 += 1;
+        }
+    }
+    let found = emails.into_iter().map(|(key, email)| {
+        let placements = email.placements.iter().map(|place| (place.folder, place.uid)).collect();
+        (key, (placements, email.items))
+    });
+    assert_eq!(found.collect::<BTreeMap<_, _>>(), expected);
+}
+
+/// The items, the subscribed names and the feed of folders are those of the model.
+pub fn invariant_what_is_beside_messages_is_that_of_the_model(world: &World, model: &Model) {
+    for (name, mailbox) in &model.mailboxes {
+        let page = query::list_items(&world.view, id(name), None, 1_000).expect("readable");
+        let items =
+            page.items.iter().map(|item| (item.id, item.folder, item.email_id, item.deleted.0));
+        let expected = mailbox
+            .items
+            .iter()
+            .map(|(id, item)| (*id, item.folder, item.message.email_id, item.deleted_ms));
+        assert!(items.eq(expected), "items of {name}");
+        assert_eq!(world.mailbox(name).settings, mailbox.settings);
+        let names = query::list_subscribed_names(&world.view, id(name)).expect("readable");
+        assert_eq!(names, mailbox.names.iter().cloned().collect::<Vec<_>>());
+        let changes =
+            query::folder_changes_since(&world.view, id(name), mailbox.folders_floor, 999);
+        let Ok(FolderChanges::Changes { changes, .. }) = changes else { panic!("{changes:?}") };
+        let gone = changes.iter().filter(|change| change.gone);
+        let gone: BTreeMap<u32, u64> = gone.map(|change| (change.folder, change.modseq)).collect();
+        assert_eq!(gone, mailbox.gone);
+    }
 }
 
 pub fn invariant_due_rows_are_those_of_the_model(world: &World, model: &Model) {
@@ -174,7 +223,7 @@ pub fn invariant_the_feed_holds_each_message_once(world: &World, model: &Model) 
         model
             .mailboxes
             .values()
-            .flat_map(|mailbox| mailbox.folders.values())
+            .flat_map(|mailbox| mailbox.folders.values().chain(mailbox.dead.values()))
             .map(|folder| folder.messages.len() + folder.vanished.len())
             .sum::<usize>()
     );
@@ -188,6 +237,13 @@ pub fn invariant_the_feed_holds_each_message_once(world: &World, model: &Model) 
             );
         }
         let middle = mailbox.modseq / 2;
+        let floor = mailbox.folders.values().map(|folder| folder.floor).max().unwrap_or(0);
+        if middle < floor {
+            let start = FeedPosition::at(middle);
+            let refused = query::changes_since(&world.view, id(name), None, start, 3);
+            assert_eq!(refused, Ok(ChangesSince::TooOld { floor }));
+            continue;
+        }
         let expected: Vec<_> = expected.into_iter().filter(|change| change.0 > middle).collect();
         let mut told = Vec::new();
         let mut position = FeedPosition::at(middle);
@@ -249,6 +305,7 @@ pub fn check_all(world: &World, model: &Model, past: &mut Past) {
     invariant_each_delivery_is_stored_exactly_once(world);
     invariant_references_equal_emails(world, model);
     invariant_due_rows_are_those_of_the_model(world, model);
+    invariant_what_is_beside_messages_is_that_of_the_model(world, model);
     invariant_the_feed_holds_each_message_once(world, model);
     invariant_digest_equals_recomputation(world);
 }

@@ -8,9 +8,10 @@ use mailbox::command::{Append, Deliver, Expunge, FlagAction, Recipient, StoreFla
 use mailbox::flags::DELETED;
 use mailbox::keys::{self, Due};
 use mailbox::limits::{DELIVERY_ID_KEPT_MS, REQUEST_ID_KEPT_MS};
+use mailbox::records::MailboxSettings;
 use mailbox::response::{
     DeliverCode, Delivered, Expunged, FlagsStored, FolderCreated, MailboxCreated, MailboxDeleted,
-    Outcome, Reason, RecipientResult, StoredAt, Swept,
+    Outcome, Reason, RecipientResult, StoredAt,
 };
 use mailbox::{Command, Operation, Rejection};
 
@@ -37,6 +38,18 @@ pub struct FolderModel {
     pub highest_modseq: u64,
     pub messages: BTreeMap<u32, MessageModel>,
     pub vanished: BTreeMap<u32, u64>,
+    pub floor: u64,
+    pub special_use: u32,
+    pub subscribed: bool,
+    pub profile_modseq: u64,
+    pub rights: BTreeMap<String, u32>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ItemModel {
+    pub folder: u32,
+    pub message: MessageModel,
+    pub deleted_ms: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -45,6 +58,48 @@ pub struct MailboxModel {
     pub modseq: u64,
     pub last_email: u64,
     pub folders: BTreeMap<u32, FolderModel>,
+    pub last_folder: u32,
+    pub dead: BTreeMap<u32, FolderModel>,
+    /// When a folder went, by its id; the mod-sequence.
+    pub gone: BTreeMap<u32, u64>,
+    pub folders_floor: u64,
+    pub settings: MailboxSettings,
+    pub settings_modseq: u64,
+    pub items: BTreeMap<u64, ItemModel>,
+    pub last_item: u64,
+    pub names: BTreeSet<String>,
+}
+
+impl MailboxModel {
+    /// Every message with its folder, live or dead.
+    pub fn placed(&self) -> impl Iterator<Item = (u32, u32, &MessageModel)> {
+        self.folders.iter().chain(&self.dead).flat_map(|(id, folder)| {
+            folder.messages.iter().map(move |(uid, message)| (*id, *uid, message))
+        })
+    }
+
+    /// Every content, as often as something has it.
+    pub fn contents(&self) -> impl Iterator<Item = &MessageModel> {
+        let placed = self.placed().map(|(_, _, message)| message);
+        placed.chain(self.items.values().map(|item| &item.message))
+    }
+
+    pub fn used(&self) -> (u64, u64) {
+        let live = self.folders.values().flat_map(|folder| folder.messages.values());
+        live.fold((0, 0), |(count, bytes), message| (count + 1, bytes + message.body.len() as u64))
+    }
+
+    pub fn items_bytes(&self) -> u64 {
+        self.items.values().map(|item| item.message.body.len() as u64).sum()
+    }
+
+    pub fn room(&self, messages: u64, bytes: u64) -> Refused<()> {
+        let (count, size) = self.used();
+        let over = |needed: u64, quota: u64| quota > 0 && needed > quota;
+        let full = over(count + messages, self.settings.quota_messages)
+            || over(size + bytes, self.settings.quota_bytes);
+        if full { Err(Reason::OverQuota) } else { Ok(()) }
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -63,6 +118,10 @@ pub enum DueModel {
     Request(&'static str, String),
     Delivery(&'static str, String),
     Body(Bytes),
+    Vanished(&'static str, u32, u64),
+    Items(&'static str),
+    DeadFolder(&'static str, u32),
+    GoneFolder(&'static str, u64, u32),
 }
 
 pub type Refused<T> = Result<T, Reason>;
@@ -82,6 +141,17 @@ impl Model {
             Operation::Append(append) => name_of(&append.mailbox_id),
             Operation::StoreFlags(store) => name_of(&store.mailbox_id),
             Operation::Expunge(expunge) => name_of(&expunge.mailbox_id),
+            Operation::UpdateMailbox(update) => name_of(&update.mailbox_id),
+            Operation::UpdateFolder(update) => name_of(&update.mailbox_id),
+            Operation::DeleteFolder(delete) => name_of(&delete.mailbox_id),
+            Operation::RenameInbox(rename) => name_of(&rename.mailbox_id),
+            Operation::SubscribeName(subscribe) => name_of(&subscribe.mailbox_id),
+            Operation::SetRights(set) => name_of(&set.mailbox_id),
+            Operation::CopyMessages(copy) => name_of(&copy.transfer.mailbox_id),
+            Operation::MoveMessages(moved) => name_of(&moved.transfer.mailbox_id),
+            Operation::AppendMany(append) => name_of(&append.mailbox_id),
+            Operation::RestoreItems(restore) => name_of(&restore.mailbox_id),
+            Operation::PurgeItems(purge) => name_of(&purge.mailbox_id),
             Operation::Deliver(_) | Operation::Sweep(_) => return self.carry_out(operation),
         };
         let request = (name, command.request_id.clone());
@@ -97,9 +167,23 @@ impl Model {
         outcome
     }
 
+    /// All or nothing: a refused operation leaves the model as it was.
     fn carry_out(&mut self, operation: &Operation) -> Outcome {
+        let before = self.clone();
+        let outcome = self.try_out(operation);
+        if matches!(outcome, Outcome::Rejected(_)) {
+            *self = before;
+        }
+        self.reschedule_items();
+        outcome
+    }
+
+    fn try_out(&mut self, operation: &Operation) -> Outcome {
         let outcome = match operation {
-            Operation::CreateMailbox(create) => self.create_mailbox(name_of(&create.mailbox_id)),
+            Operation::CreateMailbox(create) => {
+                let settings = create.settings.clone().unwrap_or_default();
+                self.create_mailbox(name_of(&create.mailbox_id), settings)
+            }
             Operation::DeleteMailbox(delete) => self.delete_mailbox(name_of(&delete.mailbox_id)),
             Operation::CreateFolder(create) => {
                 self.create_folder(name_of(&create.mailbox_id), create.parent, &create.name)
@@ -109,11 +193,12 @@ impl Model {
             Operation::StoreFlags(store) => self.store_flags(store).map(Outcome::FlagsStored),
             Operation::Expunge(expunge) => self.expunge(expunge).map(Outcome::Expunged),
             Operation::Sweep(sweep) => Ok(Outcome::Swept(self.sweep(sweep.limit as usize))),
+            other => self.try_out_more(other),
         };
         outcome.unwrap_or_else(|reason| Outcome::Rejected(Rejection::new(reason)))
     }
 
-    fn live(&mut self, name: &str) -> Refused<&mut MailboxModel> {
+    pub fn live(&mut self, name: &str) -> Refused<&mut MailboxModel> {
         match self.mailboxes.get_mut(name) {
             None => Err(Reason::MailboxNotFound),
             Some(mailbox) if mailbox.deleted => Err(Reason::MailboxDeleted),
@@ -121,13 +206,17 @@ impl Model {
         }
     }
 
-    fn create_mailbox(&mut self, name: &'static str) -> Refused<Outcome> {
+    fn create_mailbox(
+        &mut self,
+        name: &'static str,
+        settings: MailboxSettings,
+    ) -> Refused<Outcome> {
         match self.live(name) {
             Ok(_) => return Err(Reason::MailboxExists),
             Err(Reason::MailboxDeleted) => return Err(Reason::MailboxDeleted),
             Err(_) => {}
         }
-        self.mailboxes.insert(name, MailboxModel::default());
+        self.mailboxes.insert(name, MailboxModel { settings, ..MailboxModel::default() });
         let inbox = self.new_folder(name, 0, "INBOX");
         Ok(Outcome::MailboxCreated(MailboxCreated { inbox }))
     }
@@ -137,7 +226,7 @@ impl Model {
         Ok(Outcome::MailboxDeleted(MailboxDeleted { deleted_ms: self.now_ms }))
     }
 
-    fn create_folder(&mut self, name: &str, parent: u32, folder: &str) -> Refused<Outcome> {
+    pub fn create_folder(&mut self, name: &str, parent: u32, folder: &str) -> Refused<Outcome> {
         let mailbox = self.live(name)?;
         if parent != 0 && !mailbox.folders.contains_key(&parent) {
             return Err(Reason::FolderNotFound);
@@ -150,35 +239,56 @@ impl Model {
         if siblings.any(same) {
             return Err(Reason::FolderExists);
         }
-        Ok(Outcome::FolderCreated(self.new_folder(name, parent, folder)))
+        let created = self.new_folder(name, parent, folder);
+        let path = self.path(name, created.folder);
+        let mailbox = self.live(name)?;
+        let subscribed = mailbox.names.remove(&path);
+        mailbox.folders.get_mut(&created.folder).expect("there").subscribed = subscribed;
+        Ok(Outcome::FolderCreated(created))
     }
 
     fn new_folder(&mut self, mailbox: &str, parent: u32, name: &str) -> FolderCreated {
         self.last_uid_validity += 1;
         let mailbox = self.mailboxes.get_mut(mailbox).expect("there");
         mailbox.modseq += 1;
-        let folder = mailbox.folders.len() as u32 + 1;
+        mailbox.last_folder += 1;
+        let folder = mailbox.last_folder;
+        let rights = mailbox.folders.get(&parent).map(|parent| parent.rights.clone());
         let model = FolderModel {
             name: name.into(),
             parent,
             uid_validity: self.last_uid_validity,
             uid_next: 1,
             highest_modseq: mailbox.modseq,
+            profile_modseq: mailbox.modseq,
+            rights: rights.unwrap_or_default(),
             ..FolderModel::default()
         };
         mailbox.folders.insert(folder, model);
         FolderCreated { folder, uid_validity: self.last_uid_validity, modseq: mailbox.modseq }
     }
 
-    fn put(&mut self, name: &str, folder_id: u32, mut message: MessageModel) -> StoredAt {
+    fn put(&mut self, name: &str, folder_id: u32, message: MessageModel) -> StoredAt {
+        self.mailboxes.get_mut(name).expect("there").modseq += 1;
+        self.put_new(name, folder_id, message)
+    }
+
+    /// At the mod-sequence that the mailbox has, as a content of its own.
+    pub fn put_new(&mut self, name: &str, folder_id: u32, mut message: MessageModel) -> StoredAt {
         self.bodies.insert(message.body.clone());
         let body = message.body.clone();
         self.due.retain(|_, due| !matches!(due, DueModel::Body(gone) if *gone == body));
         let mailbox = self.mailboxes.get_mut(name).expect("there");
-        mailbox.modseq += 1;
         mailbox.last_email += 1;
-        message.modseq = mailbox.modseq;
         message.email_id = mailbox.last_email;
+        self.put_again(name, folder_id, message)
+    }
+
+    /// At the mod-sequence that the mailbox has, with the content that the message has.
+    pub fn put_again(&mut self, name: &str, folder_id: u32, mut message: MessageModel) -> StoredAt {
+        let mailbox = self.mailboxes.get_mut(name).expect("there");
+        message.modseq = mailbox.modseq;
+        let email_id = message.email_id;
         let folder = mailbox.folders.get_mut(&folder_id).expect("there");
         folder.highest_modseq = mailbox.modseq;
         let uid = folder.uid_next;
@@ -188,7 +298,7 @@ impl Model {
             folder: folder_id,
             uid_validity: folder.uid_validity,
             uid,
-            email_id: mailbox.last_email,
+            email_id,
             modseq: mailbox.modseq,
         }
     }
@@ -205,7 +315,11 @@ impl Model {
                 }
                 Err(reason) => {
                     let refused = reason == Reason::DeliveryIdReused;
-                    let code = if refused { DeliverCode::Refused } else { DeliverCode::NoMailbox };
+                    let code = match reason {
+                        Reason::OverQuota => DeliverCode::OverQuota,
+                        _ if refused => DeliverCode::Refused,
+                        _ => DeliverCode::NoMailbox,
+                    };
                     result.code = code as i32;
                     result.rejection = Some(Rejection::new(reason));
                 }
@@ -235,7 +349,7 @@ impl Model {
                 .then(|| (DeliverCode::Duplicate, first.clone()))
                 .ok_or(Reason::DeliveryIdReused);
         }
-        self.live(name)?;
+        self.live(name)?.room(1, body.len() as u64)?;
         let message = MessageModel {
             flags: 0,
             keywords: BTreeSet::new(),
@@ -249,7 +363,7 @@ impl Model {
         Ok((DeliverCode::Stored, at))
     }
 
-    fn folder(&mut self, name: &str, folder: u32, validity: u32) -> Refused<&mut FolderModel> {
+    pub fn folder(&mut self, name: &str, folder: u32, validity: u32) -> Refused<&mut FolderModel> {
         let folder = self.live(name)?.folders.get_mut(&folder).ok_or(Reason::FolderNotFound)?;
         if validity != 0 && validity != folder.uid_validity {
             return Err(Reason::UidValidityChanged);
@@ -260,6 +374,7 @@ impl Model {
     fn append(&mut self, command: &Append) -> Refused<StoredAt> {
         let name = name_of(&command.mailbox_id);
         self.folder(name, command.folder, command.expected_uid_validity)?;
+        self.live(name)?.room(1, command.content.body.len() as u64)?;
         let message = MessageModel {
             flags: command.system_flags,
             keywords: lower(&command.keywords),
@@ -324,12 +439,20 @@ impl Model {
     fn expunge(&mut self, command: &Expunge) -> Refused<Expunged> {
         let name = name_of(&command.mailbox_id);
         let next_modseq = self.live(name)?.modseq + 1;
+        self.folder(name, command.folder, command.expected_uid_validity)?;
+        let keeps = self.keeps(name, command.beyond_recovery)?;
+        let room = self.items_room(name);
+        let now_ms = self.now_ms;
         let folder = self.folder(name, command.folder, command.expected_uid_validity)?;
         let goes = |uid: u32, message: &MessageModel| {
             chosen(&command.uids, uid) && (!command.only_deleted || message.flags & DELETED != 0)
         };
         let uids = folder.messages.iter().filter(|(uid, message)| goes(**uid, message));
         let uids: Vec<u32> = uids.map(|(uid, _)| *uid).collect();
+        let bytes = uids.iter().map(|uid| folder.messages[uid].body.len() as u64).sum::<u64>();
+        if keeps && !uids.is_empty() && bytes > room {
+            return Err(Reason::OverQuota);
+        }
         let mut gone = Vec::new();
         for uid in &uids {
             gone.push(folder.messages.remove(uid).expect("there"));
@@ -341,59 +464,35 @@ impl Model {
         let expunged = Expunged { modseq: folder.highest_modseq, vanished: set(&uids) };
         if !gone.is_empty() {
             self.live(name)?.modseq = next_modseq;
+            self.note_vanished(name, command.folder, next_modseq);
         }
         for message in gone {
-            self.forget(name, message);
+            if keeps {
+                self.keep(name, command.folder, message, now_ms);
+            } else {
+                self.forget(name, message);
+            }
         }
         Ok(expunged)
     }
 
-    fn forget(&mut self, name: &'static str, message: MessageModel) {
+    /// A content that something does not have any more, and perhaps nothing.
+    pub fn forget(&mut self, name: &'static str, message: MessageModel) {
+        let mailbox = &self.mailboxes[name];
+        if mailbox.contents().any(|other| other.email_id == message.email_id) {
+            return;
+        }
         if !message.delivery_id.is_empty() {
             let hash = keys::hash_id(&message.delivery_id);
             let due = keys::due(self.now_ms + DELIVERY_ID_KEPT_MS, &Due::Delivery(id(name), hash));
             self.due.insert(due, DueModel::Delivery(name, message.delivery_id));
         }
-        if !self.messages().any(|(_, _, _, other)| other.body == message.body) {
+        let mut contents = self.mailboxes.values().flat_map(MailboxModel::contents);
+        if !contents.any(|other| other.body == message.body) {
             let digest = blake3_of(&message.body);
             self.due
                 .insert(keys::due(self.now_ms, &Due::Body(digest)), DueModel::Body(message.body));
         }
-    }
-
-    fn sweep(&mut self, limit: usize) -> Swept {
-        let mut swept = Swept::default();
-        let end = keys::due(self.now_ms + 1, &Due::Body([0; 32])).slice(..9);
-        let due: Vec<_> =
-            self.due.range(..end).map(|(key, due)| (key.clone(), due.clone())).collect();
-        swept.more = due.len() > limit;
-        for (key, due) in due.into_iter().take(limit) {
-            self.due.remove(&key);
-            match due {
-                DueModel::Request(name, request) => {
-                    self.requests.remove(&(name, request));
-                    swept.request_ids += 1;
-                }
-                DueModel::Delivery(name, delivery) => {
-                    self.deliveries.remove(&(name, delivery));
-                    swept.delivery_ids += 1;
-                }
-                DueModel::Body(body) => {
-                    self.bodies.remove(&body);
-                    swept.bodies += 1;
-                }
-            }
-        }
-        swept
-    }
-
-    /// All messages: mailbox, folder, UID, message.
-    fn messages(&self) -> impl Iterator<Item = (&'static str, u32, u32, &MessageModel)> {
-        self.mailboxes.iter().flat_map(|(name, mailbox)| {
-            mailbox.folders.iter().flat_map(move |(folder_id, folder)| {
-                folder.messages.iter().map(move |(uid, message)| (*name, *folder_id, *uid, message))
-            })
-        })
     }
 }
 
@@ -406,13 +505,13 @@ fn lower(keywords: &[String]) -> BTreeSet<String> {
     keywords.iter().map(|keyword| keyword.to_lowercase()).collect()
 }
 
-fn chosen(uids: &[UidRange], uid: u32) -> bool {
+pub fn chosen(uids: &[UidRange], uid: u32) -> bool {
     uids.iter()
         .any(|range| (range.first.min(range.last)..=range.first.max(range.last)).contains(&uid))
 }
 
 /// Ascending UIDs as ranges, joined naively.
-fn set(uids: &[u32]) -> Vec<UidRange> {
+pub fn set(uids: &[u32]) -> Vec<UidRange> {
     let mut ranges: Vec<UidRange> = Vec::new();
     for uid in uids {
         match ranges.last_mut() {

@@ -269,6 +269,7 @@ fn show(response: &Response) -> String {
             swept.bodies,
             if swept.more { ", more are due" } else { "" }
         ),
+        other => write!(text, "{other:?}"),
     }
     .expect("room");
     text.push('\n');

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use dag_types::{LogId, MailboxId, Millis, Write};
 use mailbox::command::{
-    Append, Content, CreateFolder, CreateMailbox, DeleteMailbox, Deliver, Expunge, FlagAction,
-    Parsed, Recipient, StoreFlags, Sweep, UidRange, id_bytes,
+    Append, AppendItem, AppendMany, Content, CreateFolder, CreateMailbox, DeleteMailbox, Deliver,
+    Expunge, FlagAction, Parsed, Recipient, SettingsChange, StoreFlags, Sweep, Transfer, UidRange,
+    UpdateMailbox, id_bytes,
 };
 use mailbox::map_view::MapView;
 use mailbox::query;
@@ -70,6 +71,23 @@ pub fn append(name: &str, folder: u32, body: &str) -> Append {
     Append { mailbox_id: id_bytes(id(name)), folder, content: content(body), ..Append::default() }
 }
 
+pub fn append_many(name: &str, folder: u32, bodies: &[&str]) -> AppendMany {
+    let messages =
+        bodies.iter().map(|body| AppendItem { content: content(body), ..AppendItem::default() });
+    AppendMany {
+        mailbox_id: id_bytes(id(name)),
+        folder,
+        messages: messages.collect(),
+        ..AppendMany::default()
+    }
+}
+
+/// From Anna's INBOX to another of her folders.
+pub fn transfer(uids: &[(u32, u32)], to_folder: u32) -> Transfer {
+    let mailbox_id = id_bytes(id(ANNA));
+    Transfer { mailbox_id, folder: INBOX, uids: ranges(uids), to_folder, ..Transfer::default() }
+}
+
 pub fn store(name: &str, uids: &[(u32, u32)], action: FlagAction, system_flags: u32) -> StoreFlags {
     StoreFlags {
         mailbox_id: id_bytes(id(name)),
@@ -131,6 +149,21 @@ impl World {
         assert_eq!(applied, again, "the same command writes the same");
         self.view.write(applied.writes.clone());
         (applied.response, applied.writes)
+    }
+
+    /// Applies under a fresh request id for somebody whose rights are checked.
+    pub fn run_for(&mut self, actor: &[&str], operation: impl Into<Operation>) -> Outcome {
+        self.fresh_id += 1;
+        let actor = actor.iter().map(|name| name.to_string()).collect();
+        let request_id = format!("fresh-{}", self.fresh_id);
+        let command = Command::new(request_id, Millis(self.now_ms), operation.into());
+        self.apply(&command.on_behalf_of(actor)).0.outcome.expect("an outcome")
+    }
+
+    /// Changes Anna's settings.
+    pub fn set(&mut self, change: SettingsChange) {
+        let outcome = self.run(UpdateMailbox::new(id(ANNA), change));
+        assert!(matches!(outcome, Outcome::MailboxUpdated(_)), "{outcome:?}");
     }
 
     /// Where an append stores.

@@ -61,6 +61,7 @@ impl MailboxServer {
             expected_uid_validity: request.expected_uid_validity,
             uids: ranges(&need_uids(request.uids.as_ref())?),
             only_deleted: request.only_deleted,
+            ..Expunge::default()
         };
         let request_id = &request.request_id;
         let carried = self.carry_out(place.database, request_id, expunge.into(), SMALL, deadline);
