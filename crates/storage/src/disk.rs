@@ -52,6 +52,15 @@ pub trait Disk: Send + Sync + 'static {
     fn remove_dir_all(&self, folder: &Path) -> io::Result<()>;
     /// Whether a file or folder of this name is there.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// Gives a file a second name. An error of kind `CrossesDevices` or `Unsupported` where the
+    /// file system cannot; then the file is copied instead.
+    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The path of an existing file or folder without symbolic links and dots.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_path_buf())
+    }
     /// Bytes that may still be written on the volume.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Makes this process the only owner of `path` (a file, made where it is missing) until the

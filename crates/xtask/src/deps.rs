@@ -33,6 +33,7 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("dag-format", &["dag-types"]),
     ("dag-api", &["dag-types"]),
     ("storage", &["dag-format", "dag-types"]),
+    ("seeding", &["dag-format", "dag-types", "storage"]),
     ("replication", &["dag-api", "dag-format", "dag-types", "storage"]),
     ("dag-client", &["dag-api", "dag-types"]),
     ("dagctl", &["dag-api", "dag-client", "dag-types", "testkit"]),

@@ -108,6 +108,14 @@ impl Disk for RealDisk {
         fs::exists(path)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let volume = rustix::fs::statvfs(path)?;
         Ok(volume.f_bavail * volume.f_frsize)

@@ -212,6 +212,12 @@ impl Disk for SimDisk {
         Ok(self.state().names.exists(path))
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        state.spend(0);
+        state.names.link(from, to)
+    }
+
     fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
         let state = self.state();
         Ok(state.options.capacity_bytes.saturating_sub(state.used_bytes()))

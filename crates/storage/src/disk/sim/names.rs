@@ -144,6 +144,17 @@ impl Names {
         Ok(replaced)
     }
 
+    /// A second name for a file.
+    pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let inode = self.file(from)?;
+        if self.resolve(to).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let (folder, name) = self.parent(to)?;
+        self.change(Change { unlink: None, link: Some((folder, name, Target::File(inode))) });
+        Ok(())
+    }
+
     pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<u64> {
         let inode = self.file(path)?;
         let place = self.parent(path)?;

@@ -1,0 +1,506 @@
+//! The receiving side: a new replica is built beside what is there.
+//!
+//! ```text
+//!  <database's folder>/seed-<replica>/
+//!      LOCK      held while somebody builds
+//!      record    what was ordered, from which checkpoint, which ranges are durable
+//!      state/    the files
+//! ```
+//! A range counts once it was received whole, compared with its digest, written and **synced**;
+//! only then does the record claim it. A killed target therefore repeats at most what one sync
+//! covers ([`SYNC_BYTES`]) and what was asked ahead. A source may change at any time: files that
+//! have the same name and length in the new checkpoint are compared by digests before they are
+//! sent again, all others are dropped. In the end everything is read back and compared; what does
+//! not hold is fetched once more.
+//!
+//! [`Target::step`] does one piece of work. It asks by returning a [`Request`]; the caller sends it
+//! and gives the replies back in order. After [`Step::Reconnect`] and [`Target::disconnected`] no
+//! reply to an older request may be given any more.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dag_types::{LogId, Millis, ReplicaId};
+use storage::disk::{AlignedBuffer, Disk, DiskFile, DiskLock, OpenMode, take_lock};
+use storage::identity::CopyIdentity;
+
+use crate::fault::{SeedFault, disk as disk_fault};
+use crate::journal::{Claim, Held, Journal, Range, Ranges, Shown};
+use crate::progress::{Meter, Phase, Progress};
+use crate::wire::{
+    Digest, FileEntry, Frame, Manifest, RANGE_BYTES, Refusal, Reply, Request, WireFault, digest,
+};
+
+mod files;
+mod record;
+
+use files::FileState;
+
+/// Bytes that are written between two syncs.
+pub const SYNC_BYTES: u64 = 32 << 20;
+/// Ranges that are asked ahead.
+pub const WINDOW: usize = 4;
+/// Files that one sync covers at most.
+const SYNC_FILES: usize = 64;
+/// How often damage may follow damage without a range between that holds.
+const DAMAGE_MAX: u32 = 8;
+
+pub(crate) const STATE: &str = "state";
+pub(crate) const RECORD: &str = "record";
+const LOCK: &str = "LOCK";
+
+/// What is to be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeedOrder {
+    /// The new copy; its replica id was never used.
+    pub identity: CopyIdentity,
+    /// The group's log begins behind this: a state that ends before it cannot be brought up.
+    pub at_least: Option<LogId>,
+    /// Bytes that must stay free on the volume.
+    pub reserve_bytes: u64,
+    /// The checkpoint's own folder, where it lies on this node: files are linked where possible.
+    pub link_from: Option<PathBuf>,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Send this.
+    Ask(Request),
+    /// Nothing to do before a reply comes.
+    Wait,
+    /// There is more to do; call again.
+    Again,
+    /// The connection cannot be trusted any more: open a new one, to any source.
+    Reconnect,
+    /// The state is whole, durable and verified; [`crate::install`] makes it a copy.
+    Built,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Opening { asked: bool },
+    Copying,
+    Verifying { file: u32, range: u32, clean: bool },
+    Built,
+}
+
+/// A replica that is being built.
+pub struct Target {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    order: SeedOrder,
+    journal: Journal,
+    manifest: Option<Manifest>,
+    files: Vec<FileState>,
+    doing: Doing,
+    /// Ranges that were asked for, in order; the first is arriving.
+    asked: VecDeque<(u32, u32)>,
+    comparing: Option<u32>,
+    arriving: AlignedBuffer,
+    /// Written and not yet synced.
+    pending: BTreeMap<u32, Vec<(u32, Digest)>>,
+    pending_bytes: u64,
+    open: BTreeMap<u32, Arc<dyn DiskFile>>,
+    damaged: u32,
+    /// Whether this life has found the state's folder tidy.
+    tidied: bool,
+    meter: Meter,
+    /// Bytes that came over the wire in this life.
+    received: u64,
+    _lock: DiskLock,
+}
+
+/// The folder of a seed below a database's folder.
+pub fn seed_folder(database_folder: &Path, replica: ReplicaId) -> PathBuf {
+    database_folder.join(format!("seed-{replica}"))
+}
+
+impl Target {
+    /// Begins a seed in `folder`, or goes on with the one that is there.
+    pub fn open(disk: Arc<dyn Disk>, folder: &Path, order: SeedOrder) -> Result<Self, SeedFault> {
+        let io = disk_fault("open a seed", folder);
+        disk.create_dir_all(folder).map_err(&io)?;
+        if let Some(above) = folder.parent() {
+            disk.sync_dir(above).map_err(&io)?;
+        }
+        let owner = record::owner(&order.identity);
+        let lock = take_lock(&*disk, &folder.join(LOCK), &format!("{owner}\n")).map_err(&io)?;
+        let lock = lock.ok_or_else(|| SeedFault::InUse { folder: folder.display().to_string() })?;
+        let path = folder.join(RECORD);
+        let found = record::Found::read(Journal::read(&*disk, &path).map_err(&io)?);
+        found.check(folder, &owner)?;
+        let journal = Journal::begin(&*disk, &path, found.claims(owner)).map_err(&io)?;
+        let doing = if found.verified { Doing::Built } else { Doing::Opening { asked: false } };
+        Ok(Self {
+            disk,
+            folder: folder.to_owned(),
+            order,
+            journal,
+            meter: found.meter(),
+            manifest: found.manifest,
+            files: found.files,
+            doing,
+            asked: VecDeque::new(),
+            comparing: None,
+            arriving: AlignedBuffer::new(RANGE_BYTES as usize),
+            pending: BTreeMap::new(),
+            pending_bytes: 0,
+            open: BTreeMap::new(),
+            damaged: 0,
+            tidied: false,
+            received: 0,
+            _lock: lock,
+        })
+    }
+
+    /// What is being built.
+    pub fn order(&self) -> &SeedOrder {
+        &self.order
+    }
+
+    /// Where it is built.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The checkpoint it is built from, once known.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    /// Whether the state is whole, durable and verified.
+    pub fn is_built(&self) -> bool {
+        self.doing == Doing::Built
+    }
+
+    /// What people see.
+    pub fn progress(&self) -> Progress {
+        self.meter.shown()
+    }
+
+    /// Bytes that came over the wire since this was opened.
+    pub fn received_bytes(&self) -> u64 {
+        self.received
+    }
+
+    /// The connection ended, or another source is to be used. Nothing durable is given up.
+    pub fn disconnected(&mut self) {
+        self.asked.clear();
+        self.comparing = None;
+        self.arriving.reset(0);
+        if matches!(self.doing, Doing::Opening { .. } | Doing::Copying) {
+            self.doing = Doing::Opening { asked: false };
+        }
+    }
+
+    /// Does one piece of work. After an error of the disk the value is dropped; opening it again
+    /// goes on with what is durable.
+    pub fn step(&mut self, now: Millis, reply: Option<Reply>) -> Result<Step, SeedFault> {
+        if let Some(reply) = reply {
+            return self.accept(now, reply);
+        }
+        match self.doing {
+            Doing::Opening { asked: true } => Ok(Step::Wait),
+            Doing::Opening { asked: false } => {
+                self.doing = Doing::Opening { asked: true };
+                let known = self.manifest.as_ref().map(|manifest| manifest.checkpoint);
+                Ok(Step::Ask(Request::Open { known }))
+            }
+            Doing::Copying => self.copy(now),
+            Doing::Verifying { file, range, clean } => self.verify(now, file, range, clean),
+            Doing::Built => Ok(Step::Built),
+        }
+    }
+
+    /// Gives the seed up, with everything that was staged.
+    pub fn cancel(self) -> Result<(), SeedFault> {
+        let (disk, folder) = (self.disk.clone(), self.folder.clone());
+        drop(self);
+        discard(&*disk, &folder)
+    }
+
+    fn accept(&mut self, now: Millis, reply: Reply) -> Result<Step, SeedFault> {
+        match (reply, self.doing) {
+            (Reply::Opened(manifest), Doing::Opening { asked: true }) => self.opened(now, manifest),
+            (Reply::Digests { file, ranges }, Doing::Copying) if self.comparing == Some(file) => {
+                self.compared(file, &ranges)
+            }
+            (Reply::Frame(frame), Doing::Copying) => self.frame(now, frame),
+            (Reply::Refused(Refusal::Gone), Doing::Copying | Doing::Opening { .. }) => {
+                self.disconnected();
+                Ok(Step::Reconnect)
+            }
+            (Reply::Refused(refusal), _) => Err(refusal.into()),
+            _ => self.distrust("it was not asked for that"),
+        }
+    }
+
+    /// Damage, or an answer out of turn: what comes next on this connection means nothing.
+    fn distrust(&mut self, what: &'static str) -> Result<Step, SeedFault> {
+        self.damaged += 1;
+        if self.damaged > DAMAGE_MAX {
+            return Err(WireFault::Unasked { what }.into());
+        }
+        tracing::warn!(folder = %self.folder.display(), what, "a seed's connection is given up");
+        self.disconnected();
+        Ok(Step::Reconnect)
+    }
+
+    fn opened(&mut self, now: Millis, manifest: Manifest) -> Result<Step, SeedFault> {
+        manifest.check()?;
+        record::check_source(&self.order, &manifest)?;
+        if self.manifest.as_ref() != Some(&manifest) {
+            if !self.pending.is_empty() {
+                self.sync(now)?;
+            }
+            self.begin_from(manifest)?;
+        }
+        let state = self.folder.join(STATE);
+        let io = disk_fault("make the state's folder", &self.folder);
+        self.disk.create_dir_all(&state).map_err(&io)?;
+        self.disk.sync_dir(&self.folder).map_err(&io)?;
+        self.doing = Doing::Copying;
+        self.show(now);
+        Ok(Step::Again)
+    }
+
+    /// Another checkpoint: what may agree with it is kept in doubt, the rest is forgotten.
+    fn begin_from(&mut self, manifest: Manifest) -> Result<(), SeedFault> {
+        let held = self.files_in_doubt(&manifest);
+        let kept: u64 = held.iter().map(|(file, _)| manifest.files[*file as usize].bytes).sum();
+        self.check_space(manifest.total_bytes(), kept)?;
+        let mut claims = vec![
+            Claim::Order(record::owner(&self.order.identity)),
+            self.shown_claim(),
+            Claim::Manifest(manifest.encode()),
+        ];
+        self.files = manifest.files.iter().map(FileState::missing).collect();
+        for (file, doubt) in held {
+            let ranges = doubt.iter().map(|(range, digest)| claim_range(file, *range, digest));
+            claims.push(Claim::Held(Held { file, ranges: ranges.collect() }));
+            self.files[file as usize].doubt = Some(doubt);
+        }
+        self.manifest = Some(manifest);
+        (self.pending, self.pending_bytes, self.tidied) = (BTreeMap::new(), 0, false);
+        self.open.clear();
+        let path = self.folder.join(RECORD);
+        self.journal = Journal::begin(&*self.disk, &path, claims)
+            .map_err(disk_fault("write a seed's record", &self.folder))?;
+        Ok(())
+    }
+
+    /// Files of the same name and length as before, and what is durable of them.
+    fn files_in_doubt(&self, next: &Manifest) -> Vec<(u32, BTreeMap<u32, Digest>)> {
+        let Some(before) = &self.manifest else { return Vec::new() };
+        let known: BTreeMap<&FileEntry, &FileState> =
+            before.files.iter().zip(&self.files).collect();
+        let doubt = |(number, entry): (usize, &FileEntry)| {
+            let doubt = known.get(entry)?.durable();
+            (!doubt.is_empty()).then_some((number as u32, doubt))
+        };
+        next.files.iter().enumerate().filter_map(doubt).collect()
+    }
+
+    fn check_space(&self, total: u64, kept: u64) -> Result<(), SeedFault> {
+        let io = disk_fault("ask for free space", &self.folder);
+        let free = self.disk.free_bytes(&self.folder).map_err(io)?;
+        let linked = self.order.link_from.is_some();
+        let needed = total.saturating_sub(kept) + self.order.reserve_bytes;
+        if free < needed && !linked {
+            let folder = self.folder.display().to_string();
+            return Err(SeedFault::TooSmall { folder, free, needed });
+        }
+        Ok(())
+    }
+
+    fn compared(&mut self, file: u32, ranges: &[Digest]) -> Result<Step, SeedFault> {
+        self.comparing = None;
+        let state = &mut self.files[file as usize];
+        if ranges.len() != state.ranges.len() {
+            return self.distrust("a file has another number of ranges");
+        }
+        let doubt = state.doubt.take().unwrap_or_default();
+        let mut kept = Vec::new();
+        for (range, digest) in doubt {
+            if ranges[range as usize] == digest {
+                state.ranges[range as usize] = Some(digest);
+                kept.push(claim_range(file, range, &digest));
+            }
+        }
+        self.claim(vec![Claim::Ranges(Ranges {
+            file,
+            ranges: kept,
+            whole: false,
+            linked: false,
+        })])?;
+        Ok(Step::Again)
+    }
+
+    fn copy(&mut self, now: Millis) -> Result<Step, SeedFault> {
+        if self.pending_bytes >= SYNC_BYTES || self.pending.len() >= SYNC_FILES {
+            self.sync(now)?;
+            return Ok(Step::Again);
+        }
+        if self.comparing.is_some() || self.asked.len() >= WINDOW {
+            return Ok(Step::Wait);
+        }
+        for number in 0..self.files.len() as u32 {
+            if let Some(step) = self.further(now, number)? {
+                return Ok(step);
+            }
+        }
+        if !self.asked.is_empty() {
+            return Ok(Step::Wait);
+        }
+        if self.pending.is_empty() {
+            self.doing = Doing::Verifying { file: 0, range: 0, clean: true };
+        } else {
+            self.sync(now)?;
+        }
+        self.show(now);
+        Ok(Step::Again)
+    }
+
+    /// What can be done for a file now.
+    fn further(&mut self, now: Millis, number: u32) -> Result<Option<Step>, SeedFault> {
+        let state = &self.files[number as usize];
+        if state.whole || self.pending.get(&number).is_some_and(|pending| state.full_with(pending))
+        {
+            return Ok(None);
+        }
+        let checkpoint = self.known().checkpoint;
+        if state.doubt.is_some() {
+            if !self.asked.is_empty() {
+                return Ok(Some(Step::Wait));
+            }
+            self.comparing = Some(number);
+            return Ok(Some(Step::Ask(Request::Digests { checkpoint, file: number })));
+        }
+        if self.link(now, number)? {
+            return Ok(Some(Step::Again));
+        }
+        let Some(range) = self.next_range(number) else {
+            // Every range is there or under way, or there are none.
+            if self.files[number as usize].full_with(&[]) {
+                self.pending.entry(number).or_default();
+            }
+            return Ok(None);
+        };
+        self.asked.push_back((number, range));
+        Ok(Some(Step::Ask(Request::Read { checkpoint, file: number, range })))
+    }
+
+    fn next_range(&self, number: u32) -> Option<u32> {
+        let state = &self.files[number as usize];
+        let pending = self.pending.get(&number);
+        let missing = |range: &u32| {
+            state.ranges[*range as usize].is_none()
+                && !self.asked.contains(&(number, *range))
+                && !pending.is_some_and(|held| held.iter().any(|(there, _)| there == range))
+        };
+        (state.searched..state.ranges.len() as u32).find(missing)
+    }
+
+    fn frame(&mut self, now: Millis, frame: Frame) -> Result<Step, SeedFault> {
+        let Some(&(number, range)) = self.asked.front() else {
+            return self.distrust("a frame that was not asked for");
+        };
+        let entry = &self.known().files[number as usize];
+        let length = entry.range_bytes(range) as usize;
+        let offset = u64::from(range) * RANGE_BYTES + self.arriving.len() as u64;
+        let fits = frame.file == number
+            && frame.offset == offset
+            && self.arriving.len() + frame.bytes.len() <= length;
+        if !frame.holds() || !fits {
+            return self.damage(number, offset);
+        }
+        self.arriving.push(&frame.bytes);
+        self.received += frame.bytes.len() as u64;
+        self.meter.worked(now, frame.bytes.len() as u64);
+        let full = self.arriving.len() == length;
+        match frame.end {
+            None if !full && !frame.bytes.is_empty() => Ok(Step::Again),
+            Some(end) if full && digest(self.arriving.filled()) == end => {
+                self.asked.pop_front();
+                self.damaged = 0;
+                self.keep(number, range, end)
+            }
+            _ => self.damage(number, offset),
+        }
+    }
+
+    fn damage(&mut self, number: u32, offset: u64) -> Result<Step, SeedFault> {
+        if self.damaged >= DAMAGE_MAX {
+            let file = self.known().files[number as usize].name.clone();
+            return Err(WireFault::Damaged { file, offset }.into());
+        }
+        self.distrust("a frame or range arrived damaged")
+    }
+
+    /// Writes a range that holds.
+    fn keep(&mut self, number: u32, range: u32, digest: Digest) -> Result<Step, SeedFault> {
+        let file = self.writable(number)?;
+        let bytes = self.arriving.len() as u64;
+        let offset = u64::from(range) * RANGE_BYTES;
+        file.write_at(self.arriving.padded(), offset)
+            .map_err(disk_fault("write a seed", &self.folder))?;
+        self.arriving.reset(0);
+        self.pending.entry(number).or_default().push((range, digest));
+        self.pending_bytes += bytes;
+        Ok(Step::Again)
+    }
+
+    fn known(&self) -> &Manifest {
+        self.manifest.as_ref().expect("copied from a known checkpoint")
+    }
+
+    fn shown_claim(&self) -> Claim {
+        let Progress { phase, bytes, total, .. } = self.meter.shown();
+        Claim::Shown(Shown { phase: phase as u32, bytes, total })
+    }
+
+    fn claim(&mut self, claims: Vec<Claim>) -> Result<(), SeedFault> {
+        self.journal.append(claims).map_err(disk_fault("write a seed's record", &self.folder))
+    }
+
+    fn show(&mut self, now: Millis) {
+        let phase = match self.doing {
+            Doing::Opening { .. } => Phase::Opening,
+            Doing::Copying => Phase::Copying,
+            Doing::Verifying { .. } => Phase::Verifying,
+            Doing::Built => Phase::Built,
+        };
+        let manifest = self.known();
+        let durable = manifest.files.iter().zip(&self.files);
+        let durable: u64 = durable.map(|(entry, state)| state.durable_bytes(entry)).sum();
+        let total = manifest.total_bytes();
+        self.meter.worked(now, 0);
+        self.meter.reached(phase, durable, total);
+    }
+}
+
+fn claim_range(file: u32, range: u32, digest: &Digest) -> Range {
+    Range { file, range, digest: digest.to_vec() }
+}
+
+/// Moves a seed that nobody builds into the trash and removes it there. A kill in between leaves it
+/// to the trash.
+pub(crate) fn discard(disk: &dyn Disk, folder: &Path) -> Result<(), SeedFault> {
+    let io = disk_fault("give a seed up", folder);
+    if !disk.exists(folder).map_err(&io)? {
+        return Ok(());
+    }
+    let parent = folder.parent().expect("a seed lies in a database's folder");
+    let trash = parent.join(crate::trash::TRASH);
+    let gone = trash.join(folder.file_name().expect("a seed's folder has a name"));
+    disk.create_dir_all(&trash)
+        .and_then(|()| disk.sync_dir(parent))
+        .and_then(|()| disk.remove_dir_all(&gone))
+        .and_then(|()| disk.rename(folder, &gone))
+        .and_then(|()| disk.sync_dir(parent))
+        .and_then(|()| disk.sync_dir(&trash))
+        .and_then(|()| disk.remove_dir_all(&gone))
+        .map_err(io)
+}
