@@ -21,7 +21,7 @@ use storage::disk::{Disk, DiskFile, DiskLock, OpenMode, SimDisk, SimDiskOptions}
 use storage::identity::{CopyIdentity, NodeRoot};
 use storage::log::EntryCache;
 use storage::state::map::{MapEngine, MapState};
-use storage::state::{Row, StateEngine, StateRead, StateStore, applied_write};
+use storage::state::{Row, StateRead, StateStore, applied_write};
 use storage::volume::{Pumped, Volume, VolumeDriver, VolumeOptions};
 
 pub const DAG: DagId = DagId([1; 16]);
@@ -390,8 +390,4 @@ pub fn build(target: &mut Target, peer: &mut Peer) -> Result<(), SeedFault> {
         }
     }
     panic!("a seed never ended");
-}
-
-pub fn engine_of(disk: &Arc<dyn Disk>) -> impl StateEngine + use<> {
-    MapEngine::new(disk.clone())
 }

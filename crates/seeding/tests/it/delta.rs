@@ -13,7 +13,7 @@ use seeding::delta::{
 };
 use storage::disk::{Disk, SimDisk, SimDiskOptions};
 use storage::state::map::MapState;
-use storage::state::{APPLIED_KEY, StateRead, StateStore, applied, applied_write};
+use storage::state::{APPLIED_KEY, StateStore, applied, applied_write};
 
 use crate::common::{all_rows, noise, position, put};
 

@@ -8,8 +8,8 @@ use seeding::limit::RateLimit;
 use seeding::scrub::{Cursor, Finding, Scrub, ScrubPlace, ScrubStep};
 use storage::disk::{Disk, SimDisk, SimDiskOptions};
 use storage::log::LogEntry;
+use storage::state::StateRead;
 use storage::state::map::MapState;
-use storage::state::{StateRead, StateStore};
 
 use crate::common::*;
 

@@ -11,7 +11,6 @@ use seeding::target::seed_folder;
 use seeding::wire::{FRAME_BYTES, RANGE_BYTES, Refusal, Reply, Request};
 use seeding::{SeedFault, trash};
 use storage::disk::Disk;
-use storage::state::StateRead;
 
 use crate::common::*;
 
