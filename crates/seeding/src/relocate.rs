@@ -245,6 +245,8 @@ impl Relocation {
     pub fn retire(&mut self, now: Millis) -> Result<(), SeedFault> {
         let MoveOrder { from, to, old, new, .. } = &self.order;
         assert!(install::is_installed(to, new)?, "the old copy goes after the new one stands");
+        // A kill between the new copy's META and here leaves the empty stage behind.
+        install::clean(to, &seed_folder(&to.folder, new.replica))?;
         install::retire(from, old, now)?;
         self.forget_checkpoint()
     }

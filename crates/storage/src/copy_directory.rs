@@ -208,6 +208,8 @@ impl CopyDirectory {
         // Without META a copy was never finished, and nobody relies on it.
         disk.remove_dir_all(&path).map_err(io("remove an unfinished copy"))?;
         disk.create_dir_all(&path).map_err(io("make the copy's folder"))?;
+        // Before a seeded state is moved into it: otherwise a power loss takes both.
+        sync_above(&*disk, &place.folder).map_err(io("sync the database's folder"))?;
         let lock = lock(&*disk, &path, &identity)?;
         let (state, position, vote) = first_state(&*disk, &path, start, engine)?;
         let meta = new_meta(place, &identity, position);

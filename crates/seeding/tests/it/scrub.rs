@@ -122,6 +122,6 @@ fn a_pass_keeps_to_its_rate_and_goes_on_from_its_cursor() {
         }
         cursor = scrub.cursor().clone();
     }
-    assert!(read > 60 * 15_000, "{read}");
+    assert!(read > 400_000, "{read}");
     assert!(now.0 > 0, "it waited");
 }
