@@ -54,6 +54,7 @@ impl Arena {
             lifetime: Lifetime::WithParent,
             settings: vec![quiet("log_level=warn")?],
             timeouts: Some(timeouts),
+            tls: false,
         })
         .await?;
         let mut arena = Self { cluster, databases: Vec::new(), bins, _folder: scratch };

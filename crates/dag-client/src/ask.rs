@@ -18,6 +18,7 @@ use crate::lineage::{LineageMemory, Standing};
 use crate::nodes::{Node, Nodes, Whom};
 use crate::options::Options;
 use crate::places::Places;
+use crate::tls::Trouble;
 use crate::trial::Trial;
 
 /// Hints followed at once; after so many in a row the nodes disagree, and a pause is due.
@@ -175,7 +176,10 @@ impl Shared {
     ) -> Result<Next, Stop> {
         let Some(problem) = Problem::from_status(&status) else {
             let (code, message) = (status.code(), status.message());
-            let why = format!("{} answered {code}: {message}", node.endpoint);
+            let why = match Trouble::of(&status) {
+                Some(trouble) => format!("{}: {trouble}", node.endpoint),
+                None => format!("{} answered {code}: {message}", node.endpoint),
+            };
             return self.foreign(question.whom, node, status, why, trial);
         };
         let why = format!("{} answered: {problem}", node.endpoint);
@@ -208,7 +212,7 @@ impl Shared {
             return Err(Stop::Failed(crate::Error::Foreign { endpoint, status }));
         }
         self.nodes.failed(whom, node);
-        if was_never_sent(&status) {
+        if was_never_sent(&status) || Trouble::of(&status).is_some_and(Trouble::came_first) {
             trial.not_done(why);
         } else {
             trial.maybe_done(why);

@@ -29,6 +29,22 @@ pub enum InvalidEndpoint {
         /// As it was given.
         endpoint: String,
     },
+    /// With TLS every endpoint has it, without TLS none.
+    #[error("`{endpoint}` does not begin with {scheme}:// (Options::tls decides about TLS)")]
+    Scheme {
+        /// As it was given.
+        endpoint: String,
+        /// As it has to be.
+        scheme: &'static str,
+    },
+    /// The certificates do not fit.
+    #[error("{endpoint}: {problem}")]
+    Certificates {
+        /// The first endpoint that they were to be used for.
+        endpoint: String,
+        /// Why.
+        problem: String,
+    },
     /// The list is empty.
     #[error("no endpoint was given: name at least one node, such as http://127.0.0.1:7400")]
     None,

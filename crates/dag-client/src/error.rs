@@ -7,6 +7,8 @@ use std::time::Duration;
 use dag_api::Problem;
 use tonic::{Code, Status};
 
+use crate::tls::Trouble;
+
 /// Whether an operation that got no counted answer may have been carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -23,7 +25,7 @@ pub enum Error {
     #[error(transparent)]
     Failed(#[from] Problem),
     /// A node failed in a way that has no reason of ours, and repeating it would not help.
-    #[error("{endpoint} answered {}: {}", .status.code(), .status.message())]
+    #[error("{}", foreign(.endpoint, .status))]
     Foreign {
         /// Who answered.
         endpoint: String,
@@ -40,6 +42,13 @@ pub enum Error {
         /// How the last attempt ended.
         last: String,
     },
+}
+
+fn foreign(endpoint: &str, status: &Status) -> String {
+    match Trouble::of(status) {
+        Some(trouble) => format!("{endpoint}: {trouble}"),
+        None => format!("{endpoint} answered {}: {}", status.code(), status.message()),
+    }
 }
 
 impl Error {

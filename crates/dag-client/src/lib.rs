@@ -25,6 +25,7 @@
 //! | `deliver.rs` | one message to many recipients, grouped by database |
 //! | `session.rs`, `stream.rs` | many deliveries in flight on one stream per database |
 //! | `ask.rs` | the series of attempts |
+//! | `tls.rs` | certificates, and why they were not taken |
 //! | `lineage.rs` | which answers come too late by a whole site |
 
 mod ask;
@@ -39,6 +40,7 @@ mod options;
 mod places;
 mod session;
 mod stream;
+pub mod tls;
 mod trial;
 
 pub use client::{Client, InvalidEndpoint, NewMailbox};
@@ -50,3 +52,4 @@ pub use message::{Append, Expunge, Fetched, FlagChange, Page, SystemFlags};
 pub use options::{Jitter, Options};
 pub use places::{MailboxName, Place};
 pub use session::Session;
+pub use tls::Tls;

@@ -9,6 +9,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::client::InvalidEndpoint;
 use crate::options::Options;
+use crate::tls::Tls;
 
 /// A DAG has tens of nodes; more endpoints than this come from hints that make no sense.
 const NODES_MAX: usize = 256;
@@ -31,6 +32,7 @@ pub(crate) struct Node {
 
 pub(crate) struct Nodes {
     connect: Duration,
+    tls: Option<Tls>,
     state: Mutex<State>,
 }
 
@@ -47,7 +49,8 @@ impl Nodes {
         options: &Options,
     ) -> Result<Self, InvalidEndpoint> {
         let state = State { nodes: Vec::new(), active: HashMap::new(), favourite: 0 };
-        let nodes = Self { connect: options.connect, state: Mutex::new(state) };
+        let nodes =
+            Self { connect: options.connect, tls: options.tls.clone(), state: Mutex::new(state) };
         for endpoint in endpoints {
             nodes.learn(&endpoint)?;
         }
@@ -102,8 +105,8 @@ impl Nodes {
         if state.nodes.len() >= NODES_MAX || !endpoint.contains("://") {
             return Err(invalid());
         }
-        let channel = Endpoint::from_shared(endpoint.to_owned())
-            .map_err(|_| invalid())?
+        let channel = self
+            .secure(Endpoint::from_shared(endpoint.to_owned()).map_err(|_| invalid())?)?
             .connect_timeout(self.connect)
             .http2_keep_alive_interval(Duration::from_secs(1))
             .keep_alive_timeout(Duration::from_secs(1))
@@ -113,6 +116,18 @@ impl Nodes {
         let node = Node { number: state.nodes.len(), endpoint: endpoint.into(), channel };
         state.nodes.push(node.clone());
         Ok(node)
+    }
+
+    /// What was meant to be private is never sent where it is not.
+    fn secure(&self, endpoint: Endpoint) -> Result<Endpoint, InvalidEndpoint> {
+        let name = || endpoint.uri().to_string().trim_end_matches('/').to_owned();
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        if endpoint.uri().scheme_str() != Some(scheme) {
+            return Err(InvalidEndpoint::Scheme { endpoint: name(), scheme });
+        }
+        let Some(tls) = &self.tls else { return Ok(endpoint) };
+        let certificates = |problem| InvalidEndpoint::Certificates { endpoint: name(), problem };
+        tls.secure(endpoint.clone()).map_err(certificates)
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::tls::Tls;
+
 /// Where the randomness of pauses comes from: any number, every one as likely as another.
 #[derive(Clone)]
 pub struct Jitter(Arc<dyn Fn() -> u64 + Send + Sync>);
@@ -55,6 +57,8 @@ pub struct Options {
     /// What an upload of more than one frame is granted on top of the attempt: its size at this
     /// rate.
     pub upload_bytes_per_second: u64,
+    /// For a DAG with TLS. Endpoints are `https` then, and no hint leads to one that is not.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Options {
@@ -68,6 +72,7 @@ impl Default for Options {
             jitter: Jitter::default(),
             session_bytes: 16 << 20,
             upload_bytes_per_second: 4 << 20,
+            tls: None,
         }
     }
 }

@@ -66,7 +66,7 @@ pub async fn run(node: Arc<Node>, mut health: Health) {
 
 /// Asks the others for their copies, once a second.
 pub async fn collect_reports(node: Arc<Node>) {
-    let mut channels = AdminChannels::default();
+    let mut channels = AdminChannels::new(node.dial.clone());
     while !node.stopping.is_cancelled() {
         if let Ok(member) = node.member() {
             let dag = member.formation.dag();

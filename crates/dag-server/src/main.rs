@@ -29,6 +29,7 @@ mod status;
 mod store;
 mod sweep;
 mod tidy;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

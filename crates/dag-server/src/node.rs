@@ -20,7 +20,6 @@ use storage::state::StateRead;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
 use crate::admission::{Admission, Kind, Permit};
 use crate::clock;
@@ -32,11 +31,18 @@ use crate::service::deadline;
 use crate::settings::Settings;
 use crate::status::{self, Hint};
 use crate::store::Store;
+use crate::tls::Tls;
+use crate::tls::dial::Dial;
+use crate::tls::door::{self, Door};
 
 /// A node.
 pub struct Node {
     /// From its file.
     pub settings: Settings,
+    /// What it shows and whom it trusts; none without TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// How it connects to other nodes.
+    pub dial: Dial,
     /// Its disk.
     pub store: Store,
     /// Who is let in.
@@ -96,10 +102,13 @@ impl Node {
         stage: Stage,
         journal: Journal,
         peer_listener: TcpListener,
+        tls: Option<Arc<Tls>>,
     ) -> Self {
         Self {
             admission: Admission::new(settings.budget.clone()),
             settings,
+            dial: Dial::new(tls.clone()),
+            tls,
             store,
             journal: Arc::new(journal),
             reports: Reports::default(),
@@ -208,7 +217,7 @@ impl Node {
         }
         self.journal.set_lineage(formation.lineage());
         let peers = Arc::new(Peers::founded(&formation, self.id(), self.store_id(), self.boot()));
-        let link = GrpcLink::new(peers.endpoints(), GrpcOptions::default());
+        let link = GrpcLink::new(peers.endpoints(self.dial.clone()), GrpcOptions::default());
         let options = options(&formation, &self.settings);
         let registry = Registry::new(options, Arc::new(link), peers.clone(), self.event_sink());
         self.serve_peers(&registry);
@@ -224,15 +233,11 @@ impl Node {
         let listener = self.peer_listener.lock().expect(UNPOISONED).take();
         let listener = listener.expect("a node joins once");
         let service = PeerServer::service(registry.acceptor());
-        let stopping = self.stopping.clone();
+        let (door, stopping) = (Door::for_members(self.tls.clone()), self.stopping.clone());
         tokio::spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).expect("a bound listener");
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            let served = GrpcOptions::default()
-                .server()
-                .add_service(service)
-                .serve_with_incoming_shutdown(incoming, stopping.cancelled_owned());
-            if let Err(error) = served.await {
+            let services = GrpcOptions::default().server().add_service(service);
+            if let Err(error) = door::serve(services, listener, door, stopping).await {
                 tracing::error!(%error, "the listener for other nodes ended");
             }
         });
@@ -291,7 +296,7 @@ impl Node {
             DatabaseId::CONTROL => member.admin_address,
             _ => member.client_address,
         };
-        Some(format!("http://{address}"))
+        Some(self.dial.url(&address))
     }
 
     /// Lets a request in.

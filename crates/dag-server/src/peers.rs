@@ -15,6 +15,7 @@ use dag_types::{Boot, DagId, Lineage, NodeId, StoreId};
 use replication::peer::{PeerIdentity, PeerRegistry, Refusal};
 
 use crate::formation::Formation;
+use crate::tls::dial::Dial;
 
 /// The other members, and this one.
 #[derive(Debug)]
@@ -123,11 +124,12 @@ impl Peers {
     }
 
     /// Where the link to a node connects to.
-    pub fn endpoints(self: &Arc<Self>) -> replication::link::grpc::Endpoints {
+    pub fn endpoints(self: &Arc<Self>, dial: Dial) -> replication::link::grpc::Endpoints {
         let peers = self.clone();
         Arc::new(move |node| {
             let address = peers.member(node)?.peer_address;
-            tonic::transport::Endpoint::from_shared(format!("http://{address}")).ok()
+            let endpoint = dial.endpoint(&dial.url(&address));
+            endpoint.inspect_err(|error| tracing::warn!(%node, %error, "no way to a node")).ok()
         })
     }
 }

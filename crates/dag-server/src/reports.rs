@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use dag_api::admin::v1::dag_admin_service_client::DagAdminServiceClient;
 use dag_api::admin::v1::{CopyStatus, DatabaseCopy, ListCopiesRequest};
 use dag_types::{DagId, DatabaseId, NodeId};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
+
+use crate::tls::dial::Dial;
 
 /// How often the others are asked.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -73,12 +75,24 @@ impl Reports {
 }
 
 /// Connections to the admin listeners of the others.
-#[derive(Debug, Default)]
 pub struct AdminChannels {
-    channels: BTreeMap<NodeId, (String, Channel)>,
+    dial: Dial,
+    channels: BTreeMap<NodeId, Known>,
+}
+
+/// A channel, and what it was made for.
+struct Known {
+    address: String,
+    generation: u64,
+    channel: Channel,
 }
 
 impl AdminChannels {
+    /// None yet.
+    pub fn new(dial: Dial) -> Self {
+        Self { dial, channels: BTreeMap::new() }
+    }
+
     /// Asks a node of this DAG for its own copies. Whoever has its address now and is of another
     /// DAG is not heard.
     pub async fn ask(
@@ -97,13 +111,15 @@ impl AdminChannels {
     }
 
     fn client(&mut self, node: NodeId, address: &str) -> Option<DagAdminServiceClient<Channel>> {
-        let known = self.channels.get(&node).filter(|(known, _)| known == address);
-        let channel = match known {
-            Some((_, channel)) => channel.clone(),
+        let generation = self.dial.generation();
+        let fits = |known: &&Known| known.address == address && known.generation == generation;
+        let channel = match self.channels.get(&node).filter(fits) {
+            Some(known) => known.channel.clone(),
             None => {
-                let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
+                let endpoint = self.dial.endpoint(&self.dial.url(address)).ok()?;
                 let channel = endpoint.connect_timeout(PATIENCE).tcp_nodelay(true).connect_lazy();
-                self.channels.insert(node, (address.to_owned(), channel.clone()));
+                let address = address.to_owned();
+                self.channels.insert(node, Known { address, generation, channel: channel.clone() });
                 channel
             }
         };

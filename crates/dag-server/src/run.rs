@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
 use crate::driver;
 use crate::formation::{LoadError, Stage};
@@ -25,6 +24,8 @@ use crate::service::health::Health;
 use crate::service::mailbox::MailboxServer;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
+use crate::tls::door::{self, Door};
+use crate::tls::{self, Tls};
 use crate::{sweep, tidy};
 
 /// Why a node cannot run.
@@ -62,6 +63,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// Runs a node until it is told to stop.
 pub fn run(settings: Settings) -> Result<(), Error> {
+    let tls = Tls::open(&settings).map_err(|problems| Error::System(problems.join("; ")))?;
     let store = Store::open(&settings)?;
     let stage = Stage::load(&*store.disk, store.root.folder())?;
     check_belonging(&store, &stage)?;
@@ -76,7 +78,7 @@ pub fn run(settings: Settings) -> Result<(), Error> {
     journal.write(&Event::Started { store: store_text });
     let runtime = runtime(settings.worker_threads)?;
     let node = runtime.block_on(async {
-        let node = Arc::new(Node::new(settings, store, stage, journal, peers));
+        let node = Arc::new(Node::new(settings, store, stage, journal, peers, tls));
         serve(&node, clients, admin).await?;
         Ok::<_, Error>(node)
     })?;
@@ -141,11 +143,13 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
         .add_service(reflection.clone());
     let operators =
         server().add_service(AdminServer::service(node.clone())).add_service(reflection);
-    let stopping = || node.stopping.clone().cancelled_owned();
-    let mail = mail.serve_with_incoming_shutdown(incoming(clients)?, stopping());
-    let operators = operators.serve_with_incoming_shutdown(incoming(admin)?, stopping());
-    let mail = tokio::spawn(mail);
-    let operators = tokio::spawn(operators);
+    let stopping = || node.stopping.clone();
+    let door = Door::for_clients(node.tls.clone());
+    let mail = tokio::spawn(door::serve(mail, listener(clients)?, door, stopping()));
+    let door = Door::for_members(node.tls.clone());
+    let operators = tokio::spawn(door::serve(operators, listener(admin)?, door, stopping()));
+    let hangup = listen(SignalKind::hangup())?;
+    tokio::spawn(tls::keep_fresh(node.tls.clone(), hangup, stopping()));
     let driver = tokio::spawn(driver::run(node.clone(), Health::new(reporter)));
     tokio::spawn(driver::collect_reports(node.clone()));
     tokio::spawn(driver::keep_house(node.clone()));
@@ -156,8 +160,12 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
         store = %node.store_id(),
         boot = node.boot().counter,
         insecure = node.settings.insecure,
+        tls = node.tls.is_some(),
         "started"
     );
+    for warning in node.tls.iter().flat_map(|tls| tls.warnings()) {
+        tracing::warn!(code = warning.code, "{}", warning.text);
+    }
     wait_for_signal().await?;
     tracing::info!(node = %node.id(), "stopping");
     node.stopping.cancel();
@@ -171,10 +179,9 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     Ok(())
 }
 
-fn incoming(listener: TcpListener) -> Result<TcpIncoming, Error> {
-    let listener = tokio::net::TcpListener::from_std(listener)
-        .map_err(|error| Error::System(format!("use a listener: {error}")))?;
-    Ok(TcpIncoming::from(listener).with_nodelay(Some(true)))
+fn listener(bound: TcpListener) -> Result<tokio::net::TcpListener, Error> {
+    tokio::net::TcpListener::from_std(bound)
+        .map_err(|error| Error::System(format!("use a listener: {error}")))
 }
 
 /// Mail comes in bodies of some ten kilobytes: the default windows and frames of HTTP/2 would cost
@@ -190,8 +197,11 @@ fn server() -> Server {
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
 }
 
+fn listen(kind: SignalKind) -> Result<Signal, Error> {
+    signal(kind).map_err(|error| Error::System(format!("hear signals: {error}")))
+}
+
 async fn wait_for_signal() -> Result<(), Error> {
-    let listen = |kind| signal(kind).map_err(|e| Error::System(format!("hear signals: {e}")));
     let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     tokio::select! {
         _ = term.recv() => {}

@@ -18,6 +18,8 @@ use dag_types::NodeId;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
+use crate::tls::files::TlsSettings;
+
 /// Why a settings file cannot be used.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -68,6 +70,9 @@ pub struct Settings {
     /// Where the journal is written; a relative path starts at `root`. Left out: no journal.
     #[serde(default)]
     pub journal: Option<PathBuf>,
+    /// Certificates; left out: no TLS.
+    #[serde(default)]
+    pub tls: Option<TlsSettings>,
     /// Allows addresses other than loopback without TLS. Every status shows it.
     #[serde(default)]
     pub insecure: bool,
@@ -142,7 +147,9 @@ impl Settings {
             .map_err(|source| Error::Read { path: path.into(), source })?;
         let settings: Self = toml::from_str(&text)
             .map_err(|e| Error::Parse { path: path.into(), detail: e.to_string() })?;
-        match settings.problems() {
+        let mut problems = settings.problems();
+        problems.extend(crate::tls::Tls::open(&settings).err().unwrap_or_default());
+        match problems {
             problems if problems.is_empty() => Ok(settings),
             problems => Err(Error::Invalid { path: path.into(), problems }),
         }
@@ -178,7 +185,7 @@ impl Settings {
             format!("attempt: {} is outside 50ms to 30s", self.attempt)
         });
         check(self.worker_threads <= 256, &|| "worker_threads: more than 256".into());
-        self.listen.check(self.insecure, &mut check);
+        self.listen.check(self.insecure || self.tls.is_some(), &mut check);
         self.budget.check(&mut check);
         problems
     }
@@ -187,15 +194,15 @@ impl Settings {
 type Check<'a> = dyn FnMut(bool, &dyn Fn() -> String) + 'a;
 
 impl Listen {
-    fn check(&self, insecure: bool, check: &mut Check<'_>) {
+    fn check(&self, anywhere: bool, check: &mut Check<'_>) {
         let all = [("peers", self.peers), ("clients", self.clients), ("admin", self.admin)];
         for (name, address) in all {
             check(address.port() != 0, &|| format!("listen.{name}: the others need a fixed port"));
             // Without TLS anybody on the way could read mail and speak as a node.
-            check(insecure || address.ip().is_loopback(), &|| {
+            check(anywhere || address.ip().is_loopback(), &|| {
                 format!(
-                    "listen.{name}: {address} is not loopback and there is no TLS; bind 127.0.0.1, \
-                     or say insecure = true"
+                    "listen.{name}: {address} is not loopback and there is no TLS; give [tls] its \
+                     files (docs/tls.md), bind 127.0.0.1, or say insecure = true"
                 )
             });
         }

@@ -87,6 +87,25 @@ fn an_address_beyond_loopback_needs_the_word_insecure() {
 }
 
 #[test]
+fn an_address_beyond_loopback_is_fine_with_tls() {
+    let open = LEAST.replace("127.0.0.3:7402", "0.0.0.0:7402");
+    let secured = format!("{open}\n[tls]\ncertificate = \"c\"\nkey = \"k\"\nauthority = \"a\"");
+    assert_eq!(parse(&secured).unwrap().problems(), Vec::<String>::new());
+}
+
+#[test]
+fn files_of_tls_that_are_missing_are_named_with_everything_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("b1.toml");
+    let wrong = LEAST.replace("node_id = 3", "node_id = 0");
+    std::fs::write(&file, format!("{wrong}\n[tls]\ncertificate = \"gone.pem\"")).unwrap();
+    let problems = Settings::load(&file).unwrap_err().to_string();
+    for part in ["node_id: 0 is no node", "tls.key: not given", "tls.authority: not given"] {
+        assert!(problems.contains(part), "{problems}");
+    }
+}
+
+#[test]
 fn sizes_and_spans_read_as_written() {
     for (text, bytes) in [("0B", 0), ("17B", 17), ("4KiB", 4096), ("64MiB", 64 << 20)] {
         assert_eq!(text.parse(), Ok(Size(bytes)), "{text}");

@@ -8,12 +8,13 @@ use dag_api::admin::v1::{GetNodeRequest, GetNodeResponse, GetStatusRequest, GetS
 use dag_api::limits::WIRE_BYTES_MAX;
 use dag_api::{Problem, Reason};
 use futures::future::join_all;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::target::{Known, Target};
+use crate::way::{Way, lost};
 
 /// The generated client.
 pub type Client = DagAdminServiceClient<Channel>;
@@ -41,6 +42,11 @@ impl Admin {
         &self.target.nodes
     }
 
+    /// How they are reached.
+    pub fn way(&self) -> &Way {
+        &self.target.way
+    }
+
     /// Whether the nodes are those of a local cluster, whose addresses are all on record.
     pub fn is_local(&self) -> bool {
         self.target.folder.is_some()
@@ -49,7 +55,8 @@ impl Admin {
     /// Asks every node at once how the DAG is, and takes the answer of the one that heard last from
     /// a leader. Nodes without a DAG count only when there is no other.
     pub async fn get_status(&self) -> Result<GetStatusResponse, Failure> {
-        let answers = join_all(self.target.nodes.iter().map(|node| get_status(node.admin))).await;
+        let ask = |node: &Known| get_status(self.way().clone(), node.admin);
+        let answers = join_all(self.target.nodes.iter().map(ask)).await;
         let mut refused = Vec::new();
         let mut best: Option<GetStatusResponse> = None;
         for (node, answer) in self.target.nodes.iter().zip(answers) {
@@ -72,7 +79,7 @@ impl Admin {
     {
         let mut refused = Vec::new();
         for node in &self.target.nodes {
-            match attempt(node.admin, ATTEMPT, &call).await {
+            match attempt(self.way(), node.admin, ATTEMPT, &call).await {
                 Ok(answer) => return Ok(answer),
                 Err(status) if goes_elsewhere(&status) => refused.push((node.clone(), status)),
                 Err(status) => return Err(Failure::of_status(what, &status)),
@@ -98,7 +105,7 @@ impl Admin {
             let mut refused = Vec::new();
             let mut hint = None;
             for node in &order {
-                match attempt(node.admin, attempt_for, &call).await {
+                match attempt(self.way(), node.admin, attempt_for, &call).await {
                     Ok(answer) => return Ok(answer),
                     Err(status) if goes_elsewhere(&status) || may_be_repeated(&status) => {
                         hint = hint.or_else(|| self.hinted(&status));
@@ -128,7 +135,7 @@ impl Admin {
             return Some(node.clone());
         }
         let endpoint = facts.active_endpoint?;
-        let address: SocketAddr = endpoint.strip_prefix("http://")?.parse().ok()?;
+        let address: SocketAddr = endpoint.split_once("://")?.1.parse().ok()?;
         Some(Known { id: None, name: endpoint, admin: address, clients: address })
     }
 
@@ -192,25 +199,26 @@ fn in_words(status: &Status) -> String {
         return status.message().to_owned();
     }
     match status.code() {
-        Code::Unavailable => "does not answer".to_owned(),
+        Code::Unavailable => status.message().to_owned(),
         Code::Cancelled | Code::DeadlineExceeded => "does not answer in time".to_owned(),
         code => format!("{code}: {}", status.message()),
     }
 }
 
 /// What one node says of itself.
-pub async fn get_node(admin: SocketAddr) -> Result<GetNodeResponse, Status> {
-    attempt(admin, ATTEMPT, |mut client| async move { client.get_node(GetNodeRequest {}).await })
-        .await
+pub async fn get_node(way: &Way, admin: SocketAddr) -> Result<GetNodeResponse, Status> {
+    let ask = |mut client: Client| async move { client.get_node(GetNodeRequest {}).await };
+    attempt(way, admin, ATTEMPT, ask).await
 }
 
-async fn get_status(admin: SocketAddr) -> Result<GetStatusResponse, Status> {
+async fn get_status(way: Way, admin: SocketAddr) -> Result<GetStatusResponse, Status> {
     let ask = |mut client: Client| async move { client.get_status(GetStatusRequest {}).await };
-    attempt(admin, ATTEMPT, ask).await
+    attempt(&way, admin, ATTEMPT, ask).await
 }
 
 /// One call to one node, with a deadline.
 pub async fn attempt<T, F>(
+    way: &Way,
     admin: SocketAddr,
     deadline: Duration,
     call: impl Fn(Client) -> F,
@@ -218,13 +226,10 @@ pub async fn attempt<T, F>(
 where
     F: Future<Output = Result<Response<T>, Status>>,
 {
-    let endpoint = Endpoint::from_shared(format!("http://{admin}"))
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let endpoint = endpoint.connect_timeout(ATTEMPT.min(deadline)).timeout(deadline);
-    let channel = endpoint.connect().await;
-    let channel = channel.map_err(|_| Status::unavailable("does not answer"))?;
+    let connect = ATTEMPT.min(deadline);
+    let channel = way.connect(admin, |to| to.connect_timeout(connect).timeout(deadline)).await?;
     let client = DagAdminServiceClient::new(channel).max_decoding_message_size(WIRE_BYTES_MAX * 4);
-    Ok(call(client).await?.into_inner())
+    Ok(call(client).await.map_err(lost)?.into_inner())
 }
 
 #[cfg(test)]

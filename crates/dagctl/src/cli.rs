@@ -124,7 +124,9 @@ mod tests {
         for line in [
             "dagctl local up three-node --set budget.requests=64 --timeouts fast",
             "dagctl local kill --all --cluster /tmp/x",
+            "dagctl local up three-node --tls",
             "dagctl dag create --from dag.toml -o json",
+            "dagctl status --tls-authority a.pem --tls-certificate c.pem --tls-key c.key",
             "dagctl db create DB1 DB2 --copies n1,n2",
             "dagctl db verify",
             "dagctl status --watch",

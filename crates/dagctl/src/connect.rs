@@ -12,17 +12,18 @@ use crate::failure::Failure;
 /// themselves where front ends reach them.
 pub async fn connect(admin: &Admin, patience: Duration) -> Result<Client, Failure> {
     let local = admin.is_local();
+    let way = admin.way();
     let endpoints: Vec<String> = if local {
-        admin.nodes().iter().map(|node| format!("http://{}", node.clients)).collect()
+        admin.nodes().iter().map(|node| way.url(node.clients)).collect()
     } else {
         let status = admin.get_status().await?;
-        status.nodes.iter().map(|node| format!("http://{}", node.api_address)).collect()
+        status.nodes.iter().map(|node| way.url(&node.api_address)).collect()
     };
     if endpoints.is_empty() {
         return Err(Failure::new(Exit::Failed, "There is no DAG to hold mail yet.")
             .next("dagctl dag create --from dag.toml"));
     }
-    let options = Options { patience, ..Options::default() };
+    let options = Options { patience, tls: way.tls(), ..Options::default() };
     Client::connect(endpoints, options)
         .map_err(|error| Failure::new(Exit::Failed, "Cannot connect to the nodes.").why(error))
 }

@@ -26,6 +26,7 @@ use crate::mail::reader;
 use crate::mail::source::{self, Mail};
 use crate::output::{Form, bytes};
 use crate::target::Target;
+use crate::way::Way;
 
 /// What the demonstration does.
 #[derive(Debug, clap::Args)]
@@ -85,6 +86,7 @@ pub async fn run(args: DemoArgs, form: Form) -> Result<(), Failure> {
         lifetime,
         settings: Vec::new(),
         timeouts: None,
+        tls: false,
     })
     .await?;
     let mut times = Times { cluster_up_seconds: begin.elapsed().as_secs_f64(), ..Times::default() };
@@ -113,7 +115,7 @@ struct Story<'a> {
 
 impl Story<'_> {
     async fn tell(&self, cluster: &mut LocalCluster, times: &mut Times) -> Result<(), Failure> {
-        let admin = Admin::new(Target::of(cluster), PATIENCE);
+        let admin = Admin::new(Target::of(cluster)?, PATIENCE);
         self.form(cluster, &admin, times).await?;
         let client = connect(&admin, PATIENCE).await?;
         create_mailboxes(&client, &admin).await?;
@@ -136,7 +138,7 @@ impl Story<'_> {
         times: &mut Times,
     ) -> Result<(), Failure> {
         let begin = Instant::now();
-        dag::create(&cluster.dag_file(), PATIENCE, Form::Quiet).await?;
+        dag::create(&cluster.dag_file(), &Way::default(), PATIENCE, Form::Quiet).await?;
         times.dag_created_seconds = begin.elapsed().as_secs_f64();
         let begin = Instant::now();
         for name in DATABASES {
@@ -313,7 +315,7 @@ impl Story<'_> {
     ) -> Result<(), Failure> {
         let begin = Instant::now();
         cluster.start(&times.killed_node, self.lifetime).await?;
-        let admin = Admin::new(Target::of(cluster), PATIENCE);
+        let admin = Admin::new(Target::of(cluster)?, PATIENCE);
         status::wait_healthy(&admin, PATIENCE).await?;
         times.node_back_seconds = begin.elapsed().as_secs_f64();
         self.form.say(format!(

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`target`] | which nodes a command speaks to |
+//! | [`way`] | plainly or with TLS |
 //! | [`admin`] | calls of the admin service, to any node or to the one that leads |
 //! | [`command`] | one file per noun: local, dag, db, status, copies, mailbox, mail |
 //! | [`mail`] | files of mail, the import, reading mailboxes |
@@ -21,6 +22,7 @@ mod mail;
 mod names;
 mod output;
 mod target;
+mod way;
 
 use std::process::ExitCode;
 

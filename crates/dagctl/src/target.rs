@@ -11,6 +11,7 @@ use testkit::record::FILE;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::way::{TlsArgs, Way};
 
 /// Where `dagctl local` keeps its cluster unless `--folder` says otherwise.
 pub const LOCAL_FOLDER: &str = "data/local";
@@ -22,6 +23,8 @@ pub struct Target {
     pub nodes: Vec<Known>,
     /// The folder of the local cluster that they belong to.
     pub folder: Option<PathBuf>,
+    /// How they are reached.
+    pub way: Way,
 }
 
 /// A node as the command line knows it, before it has answered.
@@ -46,6 +49,8 @@ pub struct TargetArgs {
     /// Folder of the local cluster to ask [default: data/local]
     #[arg(long, global = true, env = "HOLDFAST_CLUSTER")]
     pub cluster: Option<PathBuf>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 impl TargetArgs {
@@ -58,13 +63,16 @@ impl TargetArgs {
                 admin: *address,
                 clients: *address,
             };
-            return Ok(Target { nodes: self.nodes.iter().map(known).collect(), folder: None });
+            let nodes = self.nodes.iter().map(known).collect();
+            let way = Way::find(&self.tls, None)?;
+            return Ok(Target { nodes, folder: None, way });
         }
         let folder = self.folder();
         if !folder.join(FILE).exists() {
             return Err(nothing_known(&folder));
         }
-        Ok(Target::of(&LocalCluster::open(&folder)?))
+        let way = Way::find(&self.tls, Some(&folder))?;
+        Ok(Target { way, ..Target::of(&LocalCluster::open(&folder)?)? })
     }
 
     /// The local cluster's folder.
@@ -75,14 +83,15 @@ impl TargetArgs {
 
 impl Target {
     /// The nodes of a local cluster.
-    pub fn of(cluster: &LocalCluster) -> Self {
+    pub fn of(cluster: &LocalCluster) -> Result<Self, Failure> {
         let known = cluster.nodes().iter().map(|node| Known {
             id: Some(node.id),
             name: node.name.clone(),
             admin: node.admin,
             clients: node.clients,
         });
-        Self { nodes: known.collect(), folder: Some(cluster.folder().to_path_buf()) }
+        let folder = Some(cluster.folder().to_path_buf());
+        Ok(Self { nodes: known.collect(), folder, way: Way::of(cluster)? })
     }
 
     /// What to do when nobody answers.

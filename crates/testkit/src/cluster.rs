@@ -7,6 +7,7 @@
 //! NODE.toml            the settings in use
 //! NODE.log             what the node wrote to its standard output and error
 //! nodes/NODE/          the node's data
+//! tls/                 certificates, where the nodes speak TLS: see `authority`
 //! ```
 //! A node is ready when it answers `GetNode`; nothing here waits for a fixed time.
 
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::Signal;
 
+use crate::authority::{self, TlsFiles};
 use crate::figures::Figures;
 use crate::process::{Lifetime, ProcessName, start};
 use crate::record::{FILE, NodeRecord, Record};
@@ -47,6 +49,8 @@ pub struct UpOptions {
     pub settings: Vec<Setting>,
     /// Whether the DAG gets other timeouts than the shape's.
     pub timeouts: Option<crate::shape::Timeouts>,
+    /// Whether the nodes speak TLS, with certificates made for them.
+    pub tls: bool,
 }
 
 /// A cluster on this machine, running or not.
@@ -93,10 +97,14 @@ impl LocalCluster {
         let fill = || {
             shape.move_to(range)?;
             shape.root_at(&folder.join("nodes"));
+            if options.tls {
+                secure(&mut shape, &folder)?;
+            }
             options.settings.iter().try_for_each(|setting| shape.set(setting))?;
             shape.dag.timeouts = options.timeouts.unwrap_or(shape.dag.timeouts);
             shape.write(&folder)?;
             let mut record = Record::new(shape.name.clone(), range, holdfastd, owner);
+            record.tls = options.tls;
             record.nodes = nodes_of(&shape, &folder);
             record.write(&folder)?;
             Ok(Self {
@@ -129,6 +137,11 @@ impl LocalCluster {
     /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What its operator shows and trusts; none where its nodes speak without TLS.
+    pub fn operator(&self) -> Option<TlsFiles> {
+        self.record.tls.then(|| TlsFiles::of(&self.folder, authority::OPERATOR))
     }
 
     /// The definition for `dagctl dag create`.
@@ -213,9 +226,10 @@ impl LocalCluster {
     /// end of its log.
     pub async fn wait_ready(&self, names: &[String]) -> anyhow::Result<()> {
         let end = Instant::now() + READY_WITHIN;
+        let tls = self.operator().map(|files| files.client()).transpose()?;
         for name in names {
             let node = self.node(name)?;
-            while !ready::answers(node.admin).await {
+            while !ready::answers(node.admin, tls.as_ref()).await {
                 if !self.is_running(name)? {
                     bail!("node {name} ended at its start; it wrote:\n{}", self.log_tail(name)?);
                 }
@@ -363,6 +377,27 @@ pub fn find_program(bins: &Path, name: &str) -> anyhow::Result<PathBuf> {
     file.canonicalize().with_context(|| {
         format!("there is no program {}; build it with: make build", file.display())
     })
+}
+
+/// Makes certificates for the nodes, and settings that use them.
+fn secure(shape: &mut Shape, folder: &Path) -> anyhow::Result<()> {
+    let nodes: Vec<_> = shape.dag.members().map(|(node, _)| node.clone()).collect();
+    let addresses = nodes.iter().map(|node| {
+        let mut all = node.addresses().map(|address| address.ip()).to_vec();
+        all.dedup();
+        (node.name.as_str(), all)
+    });
+    authority::provide(folder, addresses)?;
+    for (node, settings) in nodes.iter().zip(&mut shape.settings) {
+        let files = TlsFiles::of(folder, &node.name);
+        let text = |path: PathBuf| toml::Value::String(path.to_string_lossy().into_owned());
+        let table = settings.entry("tls").or_insert_with(|| toml::Table::new().into());
+        let table = table.as_table_mut().context("the setting `tls` is no group of settings")?;
+        table.insert("authority".into(), text(files.authority));
+        table.insert("certificate".into(), text(files.certificate));
+        table.insert("key".into(), text(files.key));
+    }
+    Ok(())
 }
 
 fn nodes_of(shape: &Shape, folder: &Path) -> Vec<NodeRecord> {

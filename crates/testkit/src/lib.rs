@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`shape`] | reads a folder of `cluster-configs/`: a DAG and the settings of its nodes |
+//! | [`authority`] | certificates of a cluster on this machine |
 //! | [`subnet`] | claims a free range of loopback addresses |
 //! | [`process`] | starts processes and names them so that no stranger is ever signalled |
 //! | [`cluster`] | a cluster: up, kill, pause, restart, down |
@@ -11,6 +12,7 @@
 //! | [`mail`] | mails that anyone can make again |
 //! | [`scratch`] | a cluster of a test, in a temporary folder, gone with the test |
 
+pub mod authority;
 pub mod cluster;
 pub mod figures;
 pub mod mail;

@@ -28,6 +28,9 @@ pub struct Record {
     pub subnet: Subnet,
     /// The program of its nodes.
     pub holdfastd: PathBuf,
+    /// Whether its nodes speak TLS, with the files of `authority`.
+    #[serde(default)]
+    pub tls: bool,
     /// The process that it ends with; nobody for one that `dagctl local down` ends.
     pub owner: Option<ProcessName>,
     /// Its nodes, in the order of the shape.
@@ -72,7 +75,8 @@ impl Record {
         holdfastd: PathBuf,
         owner: Option<ProcessName>,
     ) -> Self {
-        Self { version: VERSION, shape, subnet, holdfastd, owner, nodes: Vec::new() }
+        let nodes = Vec::new();
+        Self { version: VERSION, shape, subnet, holdfastd, tls: false, owner, nodes }
     }
 
     /// Reads the record of the cluster in this folder.

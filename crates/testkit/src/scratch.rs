@@ -41,17 +41,24 @@ pub struct Scratch {
     shape: String,
     settings: Vec<Setting>,
     timeouts: Option<Timeouts>,
+    tls: bool,
 }
 
 impl Scratch {
     /// A cluster of this shape below `cluster-configs/`.
     pub fn shape(shape: &str) -> Self {
-        Self { shape: shape.to_owned(), settings: Vec::new(), timeouts: None }
+        Self { shape: shape.to_owned(), settings: Vec::new(), timeouts: None, tls: false }
     }
 
     /// Changes a setting on every node: `budget.requests=64`.
     pub fn set(mut self, setting: &str) -> Self {
         self.settings.push(setting.parse().expect("a test writes its settings rightly"));
+        self
+    }
+
+    /// The nodes speak TLS.
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
         self
     }
 
@@ -72,6 +79,7 @@ impl Scratch {
             lifetime: Lifetime::WithParent,
             settings: self.settings,
             timeouts: self.timeouts,
+            tls: self.tls,
         })
         .await?;
         Ok(ScratchCluster { cluster, bins, folder: Some(folder) })

@@ -50,7 +50,8 @@ struct Carried {
 impl MailboxServer {
     /// The service to add to a server.
     pub fn service(node: Arc<Node>) -> MailboxServiceServer<Self> {
-        MailboxServiceServer::new(Self { node, channels: create::Channels::default() })
+        let channels = create::Channels::new(node.dial.clone());
+        MailboxServiceServer::new(Self { node, channels })
             .max_decoding_message_size(dag_api::limits::WIRE_BYTES_MAX)
             .max_encoding_message_size(dag_api::limits::WIRE_BYTES_MAX)
     }

@@ -1,5 +1,6 @@
 //! A cluster of real nodes, and the calls that tests make.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,20 @@ pub fn shape(name: &str) -> PathBuf {
 impl Nodes {
     /// Nodes that belong to nothing yet.
     pub async fn up(name: &str, settings: &[&str]) -> Self {
+        Self::start_new(name, settings, false).await
+    }
+
+    /// A DAG whose nodes speak TLS, with one mounted database; gives its number.
+    pub async fn with_tls(name: &str, settings: &[&str]) -> (Self, u64) {
+        let nodes = Self::start_new(name, settings, true).await;
+        nodes.create_dag().await;
+        nodes.until_mounted("directory").await;
+        let database = nodes.create_database("DB1").await.database_id;
+        nodes.until_mounted("DB1").await;
+        (nodes, database)
+    }
+
+    async fn start_new(name: &str, settings: &[&str], tls: bool) -> Self {
         let folder = tempfile::Builder::new().prefix("holdfast-it-").tempdir().unwrap();
         let cluster = LocalCluster::up(UpOptions {
             shape: shape(name),
@@ -47,6 +62,7 @@ impl Nodes {
             lifetime: Lifetime::WithParent,
             settings: settings.iter().map(|text| text.parse().unwrap()).collect(),
             timeouts: Some(Timeouts::Fast),
+            tls,
         });
         Self { cluster: cluster.await.unwrap(), folder: Some(folder) }
     }
@@ -81,13 +97,22 @@ impl Nodes {
     }
 
     pub async fn admin(&self, node: &str) -> Admin {
-        let address = self.cluster.node(node).unwrap().admin;
-        Admin::new(connect(&format!("http://{address}")).await)
+        Admin::new(self.connect(self.cluster.node(node).unwrap().admin))
     }
 
     pub async fn mail(&self, node: &str) -> Mail {
-        let address = self.cluster.node(node).unwrap().clients;
-        Mail::new(connect(&format!("http://{address}")).await)
+        Mail::new(self.connect(self.cluster.node(node).unwrap().clients))
+    }
+
+    fn connect(&self, address: SocketAddr) -> Channel {
+        let endpoint = match self.cluster.operator() {
+            None => Endpoint::from_shared(format!("http://{address}")).unwrap(),
+            Some(files) => {
+                let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+                endpoint.tls_config(files.client().unwrap()).unwrap()
+            }
+        };
+        endpoint.timeout(Duration::from_secs(30)).connect_lazy()
     }
 
     pub async fn get_node(&self, node: &str) -> admin::GetNodeResponse {
@@ -305,11 +330,6 @@ impl Drop for Nodes {
 }
 
 pub const INBOX: &str = "f1";
-
-async fn connect(endpoint: &str) -> Channel {
-    let endpoint = Endpoint::from_shared(endpoint.to_owned()).unwrap();
-    endpoint.timeout(Duration::from_secs(30)).connect_lazy()
-}
 
 /// What a typed error says.
 pub fn problem(status: Status) -> Problem {

@@ -5,6 +5,7 @@
 //! | `creation` | nothing makes itself a DAG; creation may be repeated; what does not fit is refused |
 //! | `mail` | a mail's way in and out, and what bad input gets |
 //! | `failure` | kills, restarts, and what was acknowledged |
+//! | `tls` | who is let in with TLS, and who is not |
 //! | `limits` | admission, a full disk, deadlines |
 
 mod cluster;
@@ -12,3 +13,4 @@ mod creation;
 mod failure;
 mod limits;
 mod mail;
+mod tls;

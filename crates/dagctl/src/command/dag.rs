@@ -24,6 +24,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Form, hex};
 use crate::target::TargetArgs;
+use crate::way::Way;
 
 /// What can be done with a DAG as a whole.
 #[derive(Debug, clap::Subcommand)]
@@ -57,18 +58,19 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let Dag::Create { from } = dag;
     let file = from.unwrap_or_else(|| target.folder().join("dag.toml"));
-    create(&file, patience, form).await
+    let way = Way::find(&target.tls, file.parent())?;
+    create(&file, &way, patience, form).await
 }
 
 /// Makes the DAG that a file defines, and waits until its control group has a leader.
-pub async fn create(file: &Path, patience: Duration, form: Form) -> Result<(), Failure> {
+pub async fn create(file: &Path, way: &Way, patience: Duration, form: Form) -> Result<(), Failure> {
     if !file.exists() {
         return Err(Failure::new(Exit::Failed, "Cannot create a DAG without its definition.")
             .why(format!("{} does not exist", file.display()))
             .next("dagctl dag create --from dag.toml    (cluster-configs/ has examples)"));
     }
     let dag = DagFile::read(file)?;
-    let creation = Creation { file, members: dag.members().map(|(node, _)| node).collect() };
+    let creation = Creation { file, way, members: dag.members().map(|(node, _)| node).collect() };
     let definition = definition(&dag);
     let digest = definition.digest();
     let answers = creation.look(&digest).await?;
@@ -100,6 +102,7 @@ fn show(created: &Created) -> String {
 
 struct Creation<'a> {
     file: &'a Path,
+    way: &'a Way,
     members: Vec<&'a NodeEntry>,
 }
 
@@ -114,7 +117,8 @@ impl Creation<'_> {
 
     /// Asks every node what it is. All problems are named at once.
     async fn look(&self, digest: &[u8; 32]) -> Result<Vec<GetNodeResponse>, Failure> {
-        let answers = join_all(self.members.iter().map(|node| get_node(node.admin))).await;
+        let answers =
+            join_all(self.members.iter().map(|node| get_node(self.way, node.admin))).await;
         let mut failure = self.refuse();
         let mut found = Vec::new();
         for (node, answer) in self.members.iter().zip(answers) {
@@ -127,7 +131,7 @@ impl Creation<'_> {
                 }
                 Err(status) => {
                     let place = format!("node {} ({})", node.name, node.admin);
-                    failure = failure.why(format!("{place} does not answer: {}", status.message()));
+                    failure = failure.why(format!("{place}: {}", status.message()));
                     failure.exit = Exit::Unreachable;
                 }
             }
@@ -243,7 +247,7 @@ impl Creation<'_> {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let calls = self.members.iter().map(|node| attempt(node.admin, WRITE, &call));
+        let calls = self.members.iter().map(|node| attempt(self.way, node.admin, WRITE, &call));
         let mut failure = Failure::new(Exit::Failed, what);
         let mut done = Vec::new();
         for (node, answer) in self.members.iter().zip(join_all(calls).await) {
@@ -263,7 +267,7 @@ impl Creation<'_> {
         let ask = |mut client: Client| async move { client.get_status(GetStatusRequest {}).await };
         while Instant::now() < end {
             for node in &self.members {
-                let answer = attempt(node.admin, Duration::from_millis(500), ask).await;
+                let answer = attempt(self.way, node.admin, Duration::from_millis(500), ask).await;
                 let leader =
                     answer.ok().and_then(|status| status.control).map_or(0, |c| c.leader_node);
                 if leader != 0 {
@@ -347,7 +351,8 @@ mod tests {
     #[test]
     fn an_interrupted_creation_goes_on_with_its_own_id() {
         let members = [entry(1, "a1"), entry(2, "a2")];
-        let creation = Creation { file: Path::new("dag.toml"), members: members.iter().collect() };
+        let (file, way) = (Path::new("dag.toml"), &Way::default());
+        let creation = Creation { file, way, members: members.iter().collect() };
         let half =
             [answer(NodeState::Prepared, &[7; 16], 1), answer(NodeState::Unprovisioned, &[], 2)];
         assert_eq!(creation.dag_id(&half).expect("goes on"), [7; 16]);
@@ -359,7 +364,8 @@ mod tests {
     #[test]
     fn a_wiped_member_is_never_formed_over() {
         let members = [entry(1, "a1"), entry(2, "a2")];
-        let creation = Creation { file: Path::new("dag.toml"), members: members.iter().collect() };
+        let (file, way) = (Path::new("dag.toml"), &Way::default());
+        let creation = Creation { file, way, members: members.iter().collect() };
         let wiped =
             [answer(NodeState::Member, &[7; 16], 1), answer(NodeState::Unprovisioned, &[], 2)];
         let failure = creation.dag_id(&wiped).expect_err("refused");

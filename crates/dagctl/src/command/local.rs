@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dag_api::admin::v1::NodeState;
 use serde::Serialize;
+use testkit::authority::FOLDER as TLS_FOLDER;
 use testkit::record::FILE;
 use testkit::shape::{Setting, Timeouts};
 use testkit::{Lifetime, LocalCluster, UpOptions};
@@ -13,6 +14,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Form, table};
 use crate::target::TargetArgs;
+use crate::way::Way;
 
 /// What can be done with a local cluster.
 #[derive(Debug, clap::Subcommand)]
@@ -52,6 +54,9 @@ pub struct UpArgs {
     /// Raft's timeouts: fast, default or wan [default: the shape's]
     #[arg(long, value_parser = parse_timeouts)]
     timeouts: Option<Timeouts>,
+    /// Make certificates for the nodes, and have them speak TLS
+    #[arg(long)]
+    tls: bool,
 }
 
 /// Nodes by name.
@@ -142,6 +147,7 @@ async fn up(args: UpArgs, folder: &Path, form: Form) -> Result<(), Failure> {
         lifetime: Lifetime::Detached,
         settings: args.settings,
         timeouts: args.timeouts,
+        tls: args.tls,
     })
     .await?;
     status(&cluster, form).await?;
@@ -178,6 +184,9 @@ fn down(folder: &Path, wipe: bool, form: Form) -> Result<(), Failure> {
 /// Removes what a cluster's folder is known to hold, and nothing else.
 fn remove(folder: &Path) -> Result<(), Failure> {
     std::fs::remove_dir_all(folder.join("nodes"))?;
+    if folder.join(TLS_FOLDER).is_dir() {
+        std::fs::remove_dir_all(folder.join(TLS_FOLDER))?;
+    }
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let ours = path.extension().is_some_and(|kind| kind == "toml" || kind == "log");
@@ -224,6 +233,7 @@ fn done(form: Form, verb: &str, names: &[String]) -> Result<(), Failure> {
 }
 
 async fn status(cluster: &LocalCluster, form: Form) -> Result<(), Failure> {
+    let way = Way::of(cluster)?;
     let mut nodes = Vec::new();
     for node in cluster.nodes() {
         let process = match &node.process {
@@ -234,7 +244,7 @@ async fn status(cluster: &LocalCluster, form: Form) -> Result<(), Failure> {
             None => "never started",
         };
         let answer = match process {
-            "running" => get_node(node.admin).await.ok(),
+            "running" => get_node(&way, node.admin).await.ok(),
             _ => None,
         };
         nodes.push(Line {

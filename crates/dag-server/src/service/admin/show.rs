@@ -69,7 +69,7 @@ impl AdminServer {
         let listener = |role: api::ListenerRole, address: SocketAddr| api::Listener {
             role: role.into(),
             address: address.to_string(),
-            tls: false,
+            tls: self.node.tls.is_some(),
         };
         vec![
             listener(api::ListenerRole::Api, listen.clients),
@@ -81,7 +81,8 @@ impl AdminServer {
     /// A listener is open to others without TLS.
     fn is_insecure(&self) -> bool {
         let listen = &self.node.settings.listen;
-        [listen.peers, listen.clients, listen.admin].iter().any(|a| !a.ip().is_loopback())
+        let mut all = [listen.peers, listen.clients, listen.admin].into_iter();
+        self.node.tls.is_none() && all.any(|address| !address.ip().is_loopback())
     }
 
     /// How the node stands, in words, and the command that helps.
@@ -253,6 +254,9 @@ impl AdminServer {
             let text = "a listener is open to other machines without TLS; anybody on the way can \
                         read mail (insecure = true)";
             warnings.push(warning("INSECURE_LISTENER", api::Severity::Warning, text, own, 0));
+        }
+        for found in self.node.tls.iter().flat_map(|tls| tls.warnings()) {
+            warnings.push(warning(found.code, api::Severity::Warning, &found.text, own, 0));
         }
         if self.node.admission.disk_is_low() {
             let text = "the disk is nearly full and writes are refused; free space, or move \

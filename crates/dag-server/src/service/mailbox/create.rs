@@ -21,13 +21,14 @@ use mailbox::command::CreateMailbox;
 use mailbox::{Outcome, query};
 use prost::Message as _;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::folder::api_folder;
 use super::{MailboxServer, Place, check_is_mailbox_database, check_request_id, unexpected};
 use crate::admission::Kind;
 use crate::clock;
 use crate::status;
+use crate::tls::dial::Dial;
 
 const DIRECTORY: DatabaseId = DatabaseId::DIRECTORY;
 /// The folder that every mailbox begins with.
@@ -36,22 +37,27 @@ const INBOX: u32 = 1;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Connections to other nodes' listeners for front ends.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Channels {
-    by_endpoint: Arc<Mutex<HashMap<String, Channel>>>,
+    dial: Dial,
+    by_endpoint: Arc<Mutex<HashMap<String, (u64, Channel)>>>,
 }
 
 impl Channels {
+    pub(super) fn new(dial: Dial) -> Self {
+        Self { dial, by_endpoint: Arc::default() }
+    }
+
     fn client(&self, endpoint: &str) -> Result<MailboxServiceClient<Channel>, Problem> {
         let mut known = self.by_endpoint.lock().expect("no panic while held");
-        if let Some(channel) = known.get(endpoint) {
+        let generation = self.dial.generation();
+        if let Some((_, channel)) = known.get(endpoint).filter(|(made, _)| *made == generation) {
             return Ok(MailboxServiceClient::new(channel.clone()));
         }
-        let made = Endpoint::from_shared(endpoint.to_owned()).map_err(|error| {
-            Problem::new(Reason::Internal, format!("{endpoint} is no endpoint: {error}"))
-        })?;
+        let made = self.dial.endpoint(endpoint);
+        let made = made.map_err(|problem| Problem::new(Reason::Internal, problem))?;
         let channel = made.tcp_nodelay(true).connect_lazy();
-        known.insert(endpoint.to_owned(), channel.clone());
+        known.insert(endpoint.to_owned(), (generation, channel.clone()));
         Ok(MailboxServiceClient::new(channel))
     }
 }
