@@ -27,6 +27,8 @@ use crate::clock;
 const HANDSHAKES_MAX: usize = 1024;
 /// Connections that have shaken hands and were not taken yet.
 const QUEUE: usize = 16;
+/// How long somebody who was refused may take to read why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The first byte of TLS: a record with a handshake.
 const HANDSHAKE_RECORD: u8 = 0x16;
 /// What anybody without TLS is told.
@@ -136,7 +138,13 @@ async fn admit(stream: TcpStream, door: &Door) -> io::Result<Option<TlsStream<Tc
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     match door.acceptor().filter(|_| first[0] == HANDSHAKE_RECORD) {
-        Some(acceptor) => acceptor.accept(stream).await.map(Some),
+        Some(acceptor) => match acceptor.accept(stream).into_fallible().await {
+            Ok(stream) => Ok(Some(stream)),
+            Err((error, stream)) => {
+                let _ = timeout(LAST_WORDS, hear_out(stream)).await;
+                Err(error)
+            }
+        },
         None => turn_away(stream).await.map(|()| None),
     }
 }
@@ -156,8 +164,15 @@ async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
         let text = format!("{head}Connection: close\r\n\r\n{TLS_IS_SPOKEN}\n");
         stream.write_all(text.as_bytes()).await?;
     }
+    hear_out(stream).await
+}
+
+/// Ends a connection from this side and reads the other to its end: what is unread when a
+/// connection closes would take the last answer with it, and a caller that was refused would see
+/// no more than a broken pipe.
+async fn hear_out(mut stream: TcpStream) -> io::Result<()> {
     stream.shutdown().await?;
-    // What is unread when a connection closes would take the answer with it.
+    let mut said = [0; 256];
     while stream.read(&mut said).await? > 0 {}
     Ok(())
 }

@@ -65,7 +65,7 @@ async fn a_dag_under_tls_forms_delivers_and_fails_over() {
     nodes.start(&[active.clone()]).await;
     let reachable = async || nodes.status("n1").await.nodes.iter().all(|node| node.reachable);
     until("all nodes hear each other", reachable).await;
-    assert!(nodes.verify("DB1").await.equal);
+    until("the copies are equal", async || nodes.verify("DB1").await.equal).await;
     let status = nodes.status("n1").await;
     assert!(status.warnings.iter().all(|found| !found.code.contains("TLS")), "{status:?}");
     assert!(status.databases[0].active_endpoint.starts_with("https://127."), "{status:?}");
@@ -246,14 +246,13 @@ async fn a_node_of_another_authority_is_no_peer() {
     for number in 0..20 {
         nodes.deliver(&mailbox, &format!("without-{number}"), b"two of three").await;
     }
-    let heard = nodes.status("n1").await;
-    let heard: BTreeSet<u64> = heard
-        .nodes
-        .iter()
-        .filter(|n| n.reachable)
-        .map(|n| n.node.as_ref().unwrap().node_id)
-        .collect();
-    assert_eq!(heard, BTreeSet::from([1, 2]));
+    let heard = async || {
+        let status = nodes.status("n1").await;
+        let heard = status.nodes.iter().filter(|n| n.reachable);
+        heard.map(|n| n.node.as_ref().unwrap().node_id).collect::<BTreeSet<u64>>()
+    };
+    until("the others hear each other", async || heard().await.contains(&2)).await;
+    assert_eq!(heard().await, BTreeSet::from([1, 2]));
     let alone = stray.get_status(admin::GetStatusRequest {}).await.unwrap().into_inner();
     let hears: Vec<u64> = alone
         .nodes
