@@ -11,7 +11,6 @@ use dag_api::{Problem, Reason};
 use dag_types::{DatabaseId, LogId, NodeId};
 use replication::Group;
 use tokio::time::Instant;
-use tonic::transport::Endpoint;
 
 use super::AdminServer;
 use crate::status;
@@ -106,7 +105,7 @@ impl AdminServer {
         node: NodeId,
         request: api::GetCopyDigestRequest,
     ) -> Option<api::CopyDigest> {
-        let endpoint = Endpoint::from_shared(self.admin_endpoint(Some(node))?).ok()?;
+        let endpoint = self.node.dial.endpoint(&self.admin_endpoint(Some(node))?).ok()?;
         let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await.ok()?;
         let answer = DagAdminServiceClient::new(channel).get_copy_digest(request).await.ok()?;
         answer.into_inner().digest
