@@ -24,6 +24,7 @@ mod message;
 mod subscription;
 mod sweep;
 mod thread;
+mod trace;
 mod transfer;
 
 pub(crate) use access::modseq_of;
@@ -71,6 +72,12 @@ pub fn apply<V: MailboxView>(view: &V, at: LogId, command: &Command) -> Result<A
         }
         Err(Stop::Fault(fault)) => return Err(fault),
     };
+    if command.traced && !response.replayed {
+        match trace::note(&mut transaction, at.index, operation, &response) {
+            Err(Stop::Fault(fault)) => return Err(fault),
+            Ok(()) | Err(Stop::Rejected(_)) => {}
+        }
+    }
     Ok(Applied { writes: transaction.finish(), response })
 }
 

@@ -31,7 +31,7 @@ pub use messages::{
 pub use settings::{SettingsChange, UpdateMailbox};
 
 /// The newest version of the commands that this crate can read.
-pub const COMMAND_VERSION: u32 = 2;
+pub const COMMAND_VERSION: u32 = 3;
 
 /// One replicated command.
 #[derive(Clone, PartialEq, Message)]
@@ -50,6 +50,9 @@ pub struct Command {
     /// The version that is needed to read it; 0 is version 1.
     #[prost(uint32, tag = "4")]
     pub version: u32,
+    /// What it does to messages is noted in the trace.
+    #[prost(bool, tag = "5")]
+    pub traced: bool,
     /// What to do. None: written by a newer version, which is a fault.
     #[prost(
         oneof = "Operation",
@@ -136,6 +139,21 @@ impl Operation {
             _ => true,
         };
         if uses_version_2 { 2 } else { 0 }
+    }
+}
+
+impl Operation {
+    /// Whether the trace has something to say about it.
+    fn is_traced(&self) -> bool {
+        matches!(
+            self,
+            Self::Deliver(_)
+                | Self::Append(_)
+                | Self::AppendMany(_)
+                | Self::Expunge(_)
+                | Self::MoveMessages(_)
+                | Self::RestoreItems(_)
+        )
     }
 }
 
@@ -382,8 +400,18 @@ impl Command {
             proposed_at_ms: now.0,
             actor: Vec::new(),
             version: operation.version(),
+            traced: false,
             operation: Some(operation),
         }
+    }
+
+    /// The same, noted in the trace if it brings, moves or removes messages.
+    pub fn traced(mut self) -> Self {
+        self.traced = self.operation.as_ref().is_some_and(Operation::is_traced);
+        if self.traced {
+            self.version = self.version.max(3);
+        }
+        self
     }
 
     /// The same for somebody whose rights are to be checked: a user and its groups.

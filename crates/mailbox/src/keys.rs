@@ -87,9 +87,11 @@ pub mod table {
     pub const DELIVERY: u8 = 0xc1;
     /// What expires when.
     pub const DUE: u8 = 0xc2;
+    /// What became of messages, by time.
+    pub const TRACE: u8 = 0xc3;
 
     /// All tables of this crate, in order.
-    pub const ALL: [u8; 23] = [
+    pub const ALL: [u8; 24] = [
         DATABASE,
         MAILBOX,
         ADDRESS,
@@ -113,6 +115,7 @@ pub mod table {
         REQUEST,
         DELIVERY,
         DUE,
+        TRACE,
     ];
 }
 
@@ -252,6 +255,17 @@ pub fn delivery(mailbox: MailboxId, id: &IdHash) -> Bytes {
     key(table::DELIVERY, [&mailbox.0, id])
 }
 
+/// What one command did to messages: its stamp, and its place in the log.
+pub fn trace(stamp_ms: u64, log_index: u64) -> Bytes {
+    key(table::TRACE, [&stamp_ms.to_be_bytes(), &log_index.to_be_bytes()])
+}
+
+/// Stamp and log index of a key made by [`trace`].
+pub fn parse_trace(key: &[u8]) -> Option<(u64, u64)> {
+    let (stamp, index) = key.strip_prefix(&[table::TRACE])?.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*stamp), u64::from_be_bytes(index.try_into().ok()?)))
+}
+
 /// Something that a sweep removes when its time is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -271,6 +285,8 @@ pub enum Due {
     GoneFolder(MailboxId, u64, u32),
     /// The rest of a large INBOX that was renamed.
     InboxMove(MailboxId),
+    /// The trace of one hour, counted since 1970.
+    Trace(u64),
 }
 
 const DUE_REQUEST: u8 = 1;
@@ -281,6 +297,7 @@ const DUE_ITEMS: u8 = 5;
 const DUE_DEAD_FOLDER: u8 = 6;
 const DUE_GONE_FOLDER: u8 = 7;
 const DUE_INBOX_MOVE: u8 = 8;
+const DUE_TRACE: u8 = 9;
 
 /// The entry of `what` in the order of expiry.
 pub fn due(due_ms: u64, what: &Due) -> Bytes {
@@ -302,6 +319,7 @@ pub fn due(due_ms: u64, what: &Due) -> Bytes {
             key(table::DUE, [&time, &[DUE_GONE_FOLDER], &mailbox.0, &numbers])
         }
         Due::InboxMove(mailbox) => key(table::DUE, [&time, &[DUE_INBOX_MOVE], &mailbox.0]),
+        Due::Trace(hour) => key(table::DUE, [&time, &[DUE_TRACE], &hour.to_be_bytes()]),
     }
 }
 
@@ -318,6 +336,7 @@ pub fn parse_due(key: &[u8]) -> Option<(u64, Due)> {
         DUE_REQUEST => parse_scoped(rest).map(|(mailbox, id)| Due::Request(mailbox, id))?,
         DUE_DELIVERY => parse_scoped(rest).map(|(mailbox, id)| Due::Delivery(mailbox, id))?,
         DUE_BODY => Due::Body(rest.try_into().ok()?),
+        DUE_TRACE => Due::Trace(u64::from_be_bytes(rest.try_into().ok()?)),
         kind => parse_due_of_mailbox(kind, rest)?,
     };
     Some((u64::from_be_bytes(*time), what))
@@ -433,6 +452,7 @@ mod tests {
             Due::DeadFolder(ANNA, 7),
             Due::GoneFolder(ANNA, 8, 9),
             Due::InboxMove(ANNA),
+            Due::Trace(10),
         ] {
             assert_eq!(parse_due(&due(77, &what)), Some((77, what)));
         }
@@ -440,9 +460,9 @@ mod tests {
 
     #[test]
     fn a_due_key_of_an_unknown_kind_is_not_read() {
-        assert_eq!(parse_due(&key(table::DUE, [&[0; 8], &[9], &[0; 32]])), None);
+        assert_eq!(parse_due(&key(table::DUE, [&[0; 8], &[10], &[0; 32]])), None);
         assert_eq!(parse_due(&key(table::DUE, [&[0; 8], &[DUE_BODY], &[0; 31]])), None);
-        for kind in DUE_VANISHED..=DUE_INBOX_MOVE {
+        for kind in DUE_VANISHED..=DUE_TRACE {
             assert_eq!(parse_due(&key(table::DUE, [&[0; 8], &[kind], &[0; 15]])), None);
             assert_eq!(parse_due(&key(table::DUE, [&[0; 8], &[kind], &[0; 29]])), None);
         }
@@ -456,7 +476,8 @@ mod tests {
             let large_or_expiring = table >= 0x80;
             assert_eq!(
                 large_or_expiring,
-                [table::BODY, table::REQUEST, table::DELIVERY, table::DUE].contains(&table)
+                [table::BODY, table::REQUEST, table::DELIVERY, table::DUE, table::TRACE]
+                    .contains(&table)
             );
         }
     }

@@ -125,3 +125,5 @@ pub const DELIVERY_ID_KEPT_MS: u64 = 14 * 24 * 60 * 60 * 1_000;
 pub const VANISHED_KEPT_MS: u64 = 60 * 24 * 60 * 60 * 1_000;
 /// The greatest mod-sequence: 63 bits (RFC 7162 3.1).
 pub const MODSEQ_MAX: u64 = i64::MAX as u64;
+/// How long the trace is kept: 30 days.
+pub const TRACE_KEPT_MS: u64 = 30 * 24 * 60 * 60 * 1_000;

@@ -10,6 +10,7 @@ mod folders;
 mod items;
 mod messages;
 mod search;
+mod trace;
 mod verify;
 
 use alloc::string::{String, ToString};
@@ -29,6 +30,7 @@ pub use messages::{
     Email, Message, MessageFilter, find_delivery, get_email, get_message, list_messages,
 };
 pub use search::{Search, search_messages};
+pub use trace::{TraceFilter, TracePosition, Traced, search_trace};
 pub use verify::{database_digest, recompute_digest};
 
 use crate::apply::{INBOX, modseq_of, normalise_name};

@@ -464,3 +464,79 @@ pub struct DeliveryRecord {
     #[prost(uint64, tag = "6")]
     pub modseq: u64,
 }
+
+/// What one command did to messages.
+#[derive(Clone, PartialEq, Message)]
+pub struct TraceRecord {
+    /// What.
+    #[prost(enumeration = "TraceKind", tag = "1")]
+    pub kind: i32,
+    /// `Message-ID`, of what came in.
+    #[prost(string, tag = "2")]
+    pub message_id: String,
+    /// The delivery id that brought it.
+    #[prost(string, tag = "3")]
+    pub delivery_id: String,
+    /// The envelope's sender.
+    #[prost(string, tag = "4")]
+    pub sender: String,
+    /// Bytes, of what came in.
+    #[prost(uint64, tag = "5")]
+    pub size: u64,
+    /// One for each message and mailbox.
+    #[prost(message, repeated, tag = "6")]
+    pub places: Vec<TracePlace>,
+}
+
+/// What happened in one mailbox.
+#[derive(Clone, PartialEq, Message)]
+pub struct TracePlace {
+    /// Whose.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub mailbox_id: Bytes,
+    /// In which folder: for a move, where it was.
+    #[prost(uint32, tag = "2")]
+    pub folder: u32,
+    /// Under which UIDs.
+    #[prost(message, repeated, tag = "3")]
+    pub uids: Vec<crate::command::UidRange>,
+    /// The recipient's address, of a delivery.
+    #[prost(string, tag = "4")]
+    pub address: String,
+    /// Its content, where one is meant.
+    #[prost(uint64, tag = "5")]
+    pub email: u64,
+    /// Number of the reason, where it was refused.
+    #[prost(enumeration = "crate::response::Reason", tag = "6")]
+    pub reason: i32,
+    /// Stored by an earlier attempt.
+    #[prost(bool, tag = "7")]
+    pub duplicate: bool,
+    /// Of a move: to which folder, in which mailbox.
+    #[prost(uint32, tag = "8")]
+    pub to_folder: u32,
+    /// Empty: the same one.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub to_mailbox_id: Bytes,
+    /// Of a move: the UIDs there, in the same order.
+    #[prost(message, repeated, tag = "10")]
+    pub to_uids: Vec<crate::command::UidRange>,
+}
+
+/// What became of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum TraceKind {
+    /// Never written.
+    Unspecified = 0,
+    /// They were delivered.
+    Deliver = 1,
+    /// They were appended.
+    Append = 2,
+    /// They were expunged.
+    Expunge = 3,
+    /// They were moved.
+    Move = 4,
+    /// They were brought back.
+    Restore = 5,
+}

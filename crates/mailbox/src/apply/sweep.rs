@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use dag_types::MailboxId;
 
-use super::{folder_delete, inbox, items};
+use super::{folder_delete, inbox, items, trace};
 use crate::command::Sweep;
 use crate::keys::{self, Due, table};
 use crate::limits;
@@ -111,6 +111,10 @@ fn expire<V: MailboxView>(
         Due::InboxMove(mailbox) => {
             let (rows, finished) = inbox::sweep(transaction, mailbox, budget)?;
             swept.moved += rows as u32;
+            Ok(Step { rows, finished })
+        }
+        Due::Trace(hour) => {
+            let (rows, finished) = trace::sweep(transaction, hour, budget)?;
             Ok(Step { rows, finished })
         }
     }

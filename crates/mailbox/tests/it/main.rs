@@ -16,6 +16,7 @@ mod repeats;
 mod rights;
 mod script;
 mod threads;
+mod trace;
 mod transfers;
 mod uids;
 mod world;
