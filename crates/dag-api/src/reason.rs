@@ -139,6 +139,10 @@ reasons! {
     KeywordInvalid = "KEYWORD_INVALID", InvalidArgument, Never;
     /// There is no such message in the folder.
     MessageNotFound = "MESSAGE_NOT_FOUND", NotFound, Never;
+    /// The message has no part of that name.
+    SectionNotFound = "SECTION_NOT_FOUND", NotFound, Never;
+    /// What vanished since then is not known any more. Fact: the oldest MODSEQ that can be asked for.
+    ChangesTooOld = "CHANGES_TOO_OLD", OutOfRange, Never;
     /// There is no such database.
     DatabaseNotFound = "DATABASE_NOT_FOUND", NotFound, Never;
     /// The name is taken.

@@ -1,5 +1,6 @@
 //! The series of attempts: whom to ask, what to make of the answer, when to stop.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use dag_api::mailbox::v1::CommitToken;
 use dag_api::mailbox::v1::LocateMailboxRequest;
 use dag_api::mailbox::v1::locate_mailbox_request::Mailbox as Subject;
 use dag_api::mailbox::v1::mailbox_service_client::MailboxServiceClient;
-use dag_api::{Problem, Retry, convert};
+use dag_api::{Problem, Reason, Retry, convert};
 use dag_types::DatabaseId;
 use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
@@ -88,6 +89,7 @@ impl Shared {
     {
         let mut hint: Option<Node> = None;
         let mut hints = 0;
+        let mut without_dag = HashSet::new();
         while let Some(until) = trial.attempt_until(question.extra) {
             let node = hint.take().unwrap_or_else(|| self.nodes.choose(question.whom));
             let attempt = Attempt { service: service(&node), until };
@@ -98,7 +100,19 @@ impl Shared {
                     }
                     Next::Pause(None)
                 }
-                Ok(Err(status)) => self.refused(&question, &node, status, trial)?,
+                Ok(Err(status)) => {
+                    // One node without a DAG may have lost its disk; all of them have no DAG.
+                    match Problem::from_status(&status) {
+                        Some(problem) if problem.reason == Reason::Unprovisioned => {
+                            without_dag.insert(node.endpoint.clone());
+                            if without_dag.len() >= self.nodes.count() {
+                                return Err(Stop::Failed(problem.into()));
+                            }
+                        }
+                        _ => without_dag.clear(),
+                    }
+                    self.refused(&question, &node, status, trial)?
+                }
                 Err(_) => {
                     trial.maybe_done(format!("{} did not answer in time", node.endpoint));
                     self.nodes.failed(question.whom, &node);

@@ -98,7 +98,7 @@ impl Client {
             address: address.to_owned(),
             database_id: database.map_or(0, |database| database.0),
             request_id,
-            reserved_mailbox_id: String::new(),
+            ..CreateMailboxRequest::default()
         };
         let mut trial = Trial::new(&self.shared.options);
         let answer = loop {
@@ -207,6 +207,7 @@ impl Client {
                 parent_id: parent_id.to_owned(),
                 display_name: display_name.to_owned(),
                 request_id: request_id.clone(),
+                ..CreateFolderRequest::default()
             };
             let request = attempt.request(message);
             let mut service = attempt.service;

@@ -22,6 +22,8 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `client.rs` | the calls of a front end |
+//! | `requests.rs` | the rest of the API: requests as they are, with place and id filled in |
+//! | `watch.rs` | what changes, over failovers |
 //! | `deliver.rs` | one message to many recipients, grouped by database |
 //! | `session.rs`, `stream.rs` | many deliveries in flight on one stream per database |
 //! | `ask.rs` | the series of attempts |
@@ -38,10 +40,12 @@ mod message;
 mod nodes;
 mod options;
 mod places;
+mod requests;
 mod session;
 mod stream;
 pub mod tls;
 mod trial;
+mod watch;
 
 pub use client::{Client, InvalidEndpoint, NewMailbox};
 pub use dag_api::mailbox::v1;
@@ -51,5 +55,7 @@ pub use error::{Error, Outcome};
 pub use message::{Append, Expunge, Fetched, FlagChange, Page, SystemFlags};
 pub use options::{Jitter, Options};
 pub use places::{MailboxName, Place};
+pub use prost_types::{FieldMask, Timestamp};
 pub use session::Session;
 pub use tls::Tls;
+pub use watch::{Watch, WatchEvent};

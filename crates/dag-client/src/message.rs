@@ -21,6 +21,7 @@ use crate::client::{Client, new_id};
 use crate::deliver::check_size;
 use crate::error::Error;
 use crate::places::{MailboxName, Place};
+use crate::requests::reference;
 
 /// A sum of `SystemFlag` values.
 pub type SystemFlags = u32;
@@ -77,6 +78,8 @@ pub struct Expunge {
     pub uids: UidSet,
     /// Of these, only what has the flag `\Deleted` (RFC 4315 2.1).
     pub only_deleted: bool,
+    /// They cannot be restored, whatever the retention.
+    pub beyond_recovery: bool,
     /// Refused where the folder's is another; 0: any.
     pub expected_uid_validity: u32,
     /// None: made for this call.
@@ -192,6 +195,24 @@ impl Client {
         self.ask_mailbox_with(&name.into(), extra, call).await
     }
 
+    /// A part of a message: by section, stretch, encoding undone, as the request says. The message
+    /// may be named by its email id. Each chunk is checked; the whole has no digest of its own.
+    pub async fn fetch_section(
+        &self,
+        name: impl Into<MailboxName>,
+        request: FetchMessageRequest,
+    ) -> Result<Fetched, Error> {
+        let silence = self.shared.options.attempt;
+        let extra = self.shared.options.patience;
+        let call = |attempt: Attempt, place: Place| {
+            let mut message = request.clone();
+            message.mailbox = reference(request.mailbox.as_ref(), place);
+            message.content = true;
+            fetch_section_once(attempt, message, silence)
+        };
+        self.ask_mailbox_with(&name.into(), extra, call).await
+    }
+
     /// Changes flags and keywords of messages.
     pub async fn store_flags(
         &self,
@@ -236,6 +257,7 @@ impl Client {
                 expected_uid_validity: expunge.expected_uid_validity,
                 uids: Some(expunge.uids.clone()),
                 only_deleted: expunge.only_deleted,
+                beyond_recovery: expunge.beyond_recovery,
                 request_id: request_id.clone(),
             };
             let request = attempt.request(message);
@@ -309,6 +331,40 @@ async fn fetch_once(
         return Err(corrupt("the content is not that of the digest"));
     }
     Ok((Fetched { message, content }, token))
+}
+
+async fn fetch_section_once(
+    mut attempt: Attempt,
+    message: FetchMessageRequest,
+    silence: Duration,
+) -> Answer<Fetched> {
+    let (offset, length) = (message.offset, message.length);
+    let stream = timeout(silence, attempt.service.fetch_message(attempt.request(message))).await;
+    let mut stream = stream.map_err(|_| silent())??.into_inner();
+    let mut next = frame(&mut stream, silence).await?;
+    let first = next.clone().unwrap_or_default();
+    let message = first.message.ok_or_else(|| corrupt("no metadata came"))?;
+    let size = first.section_size;
+    let begin = offset.min(size);
+    let end = if length == 0 { size } else { begin.saturating_add(length).min(size) };
+    if end - begin > limits::MESSAGE_BYTES_MAX {
+        return Err(corrupt("the section is said to be larger than messages are"));
+    }
+    let mut content = BytesMut::new();
+    while let Some(frame_now) = next {
+        if let Some(chunk) = frame_now.chunk {
+            let at = begin + content.len() as u64;
+            if chunk.offset != at || crc32fast::hash(&chunk.data) != chunk.crc32 {
+                return Err(corrupt("a chunk is not the next one, or has another checksum"));
+            }
+            content.extend_from_slice(&chunk.data);
+        }
+        next = frame(&mut stream, silence).await?;
+    }
+    if content.len() as u64 != end - begin {
+        return Err(corrupt("the section has another length than was said"));
+    }
+    Ok((Fetched { message, content: content.freeze() }, first.token))
 }
 
 struct Received {

@@ -67,6 +67,11 @@ impl Nodes {
         state.nodes[active.copied().unwrap_or(state.favourite)].clone()
     }
 
+    /// How many are known.
+    pub(crate) fn count(&self) -> usize {
+        self.state().nodes.len()
+    }
+
     /// A node answered: it is asked first from now on.
     pub(crate) fn worked(&self, whom: Whom, node: &Node) {
         let mut state = self.state();

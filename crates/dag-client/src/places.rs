@@ -72,7 +72,11 @@ pub struct Place {
 
 impl Place {
     pub(crate) fn to_ref(self) -> MailboxRef {
-        MailboxRef { mailbox_id: self.mailbox.to_string(), database_id: self.database.0 }
+        MailboxRef {
+            mailbox_id: self.mailbox.to_string(),
+            database_id: self.database.0,
+            actor: Vec::new(),
+        }
     }
 }
 

@@ -256,7 +256,7 @@ impl Driver {
         let copy = CopyOf::new(database, generation, replica);
         journal_opening(&self.node, copy, &opened.path, opened.born);
         let spec = GroupSpec { database, generation, replica, may_campaign: true, may_mount: true };
-        match member.registry.start(spec, opened.copy, machine(database)).await {
+        match member.registry.start(spec, opened.copy, machine(database, &self.node)).await {
             Ok(_) => {
                 tracing::info!(db = %database, %replica, born = opened.born, "copy started");
                 self.node.wake.notify_one();
@@ -342,11 +342,11 @@ fn members(places: &[Place]) -> BTreeMap<ReplicaId, replication::Member> {
     places.iter().map(member).collect()
 }
 
-fn machine(database: DatabaseId) -> Arc<dyn Machine> {
+fn machine(database: DatabaseId, node: &Node) -> Arc<dyn Machine> {
     match database {
         DatabaseId::CONTROL => Arc::new(ControlMachine),
         DatabaseId::DIRECTORY => Arc::new(DirectoryMachine),
-        _ => Arc::new(MailboxMachine),
+        _ => Arc::new(MailboxMachine { database, watchers: node.watchers.clone() }),
     }
 }
 

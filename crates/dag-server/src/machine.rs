@@ -1,12 +1,16 @@
 //! The pure machines as `replication` runs them: bytes in, effect out, over a copy's state.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use dag_types::{LogId, StateView};
+use dag_types::{DatabaseId, LogId, StateView};
 use mailbox::view::MailboxView;
 use prost::Message as _;
 use replication::{Effect, Machine, MachineFault};
 use storage::state::{Row, StateError, StateRead};
 use thiserror::Error;
+
+use crate::watchers::Watchers;
 
 /// A copy's state as the pure crates read it.
 #[derive(Clone, Copy)]
@@ -48,8 +52,13 @@ impl MailboxView for View<'_> {
 }
 
 /// A mailbox database.
-#[derive(Debug, Clone, Copy)]
-pub struct MailboxMachine;
+#[derive(Debug, Clone)]
+pub struct MailboxMachine {
+    /// Which one.
+    pub database: DatabaseId,
+    /// Who is told of its changes.
+    pub watchers: Arc<Watchers>,
+}
 
 /// The directory.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +77,7 @@ impl Machine for MailboxMachine {
     ) -> Result<Effect, MachineFault> {
         let command = mailbox::Command::decode_from(command.clone()).map_err(fault)?;
         let applied = mailbox::apply(&View(view), at, &command).map_err(fault)?;
+        self.watchers.touch(self.database, &applied.writes);
         Ok(Effect { writes: applied.writes, reply: applied.response.encode_to_bytes() })
     }
 

@@ -30,6 +30,7 @@ mod store;
 mod sweep;
 mod tidy;
 mod tls;
+mod watchers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -34,6 +34,7 @@ use crate::store::Store;
 use crate::tls::Tls;
 use crate::tls::dial::Dial;
 use crate::tls::door::{self, Door};
+use crate::watchers::Watchers;
 
 /// A node.
 pub struct Node {
@@ -51,6 +52,8 @@ pub struct Node {
     pub journal: Arc<Journal>,
     /// What the others say.
     pub reports: Reports,
+    /// Who waits for changes of mailboxes.
+    pub watchers: Arc<Watchers>,
     /// When it started; milliseconds since 1970.
     pub started_at: Millis,
     /// When it started, for ages.
@@ -112,6 +115,7 @@ impl Node {
             store,
             journal: Arc::new(journal),
             reports: Reports::default(),
+            watchers: Arc::default(),
             started_at: clock::wall(),
             started: StdInstant::now(),
             wake: Arc::new(Notify::new()),
@@ -377,7 +381,13 @@ impl Node {
     fn event_sink(&self) -> EventSink {
         let (journal, wake) = (self.journal.clone(), self.wake.clone());
         let generations = self.generations.clone();
+        let watchers = self.watchers.clone();
         Arc::new(move |GroupEvent { database, replica, event }| {
+            match &event {
+                replication::Event::Applied { .. } => watchers.applied(database),
+                replication::Event::Durable { .. } | replication::Event::Voted { .. } => {}
+                _ => watchers.look(database),
+            }
             let known = generations.lock().expect(UNPOISONED).get(&database).copied();
             let copy = CopyOf::new(database, known.unwrap_or_default(), replica);
             tell(&journal, copy, &event);

@@ -25,13 +25,14 @@ const OWNERS: [(&str, &[&str]); 4] = [
 
 /// Edges between our own crates, outside of tests. `testkit` and what lies under `chaos-tests/` stand
 /// above everything and may use any crate.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("dag-types", &[]),
     ("mailbox", &["dag-types"]),
     ("active-manager", &["dag-types"]),
     ("dac", &["dag-types"]),
     ("dag-format", &["dag-types"]),
     ("dag-api", &["dag-types"]),
+    ("mail-mime", &["dag-api"]),
     ("storage", &["dag-format", "dag-types"]),
     ("seeding", &["dag-format", "dag-types", "storage"]),
     ("replication", &["dag-api", "dag-format", "dag-types", "storage"]),
@@ -47,6 +48,7 @@ const EDGES: [(&str, &[&str]); 13] = [
             "dag-format",
             "dag-types",
             "history",
+            "mail-mime",
             "mailbox",
             "replication",
             "storage",

@@ -250,3 +250,20 @@ async fn what_is_no_endpoint_is_refused_before_any_call() {
         assert!(Client::connect(endpoints.clone(), options()).is_err(), "{endpoints:?}");
     }
 }
+
+#[tokio::test]
+async fn nodes_that_all_have_no_dag_are_not_waited_for() {
+    let cluster = Cluster::start(2).await;
+    cluster.lock().add_mailbox("ann@x", DB_A);
+    let client = client(&cluster);
+    client.mailbox("ann@x").await.unwrap();
+    let no_dag = || Fault::Refuse(Problem::new(Reason::Unprovisioned, "no DAG"));
+    // One node without a DAG may only have lost its disk.
+    cluster.plant(0, [no_dag()]);
+    client.mailbox("ann@x").await.unwrap();
+    let alone = Cluster::start(1).await;
+    alone.lock().add_mailbox("ann@x", DB_A);
+    alone.plant(0, [no_dag()]);
+    let error = crate::client(&alone).mailbox("ann@x").await.unwrap_err();
+    assert_eq!(error.problem().map(|problem| problem.reason), Some(Reason::Unprovisioned));
+}

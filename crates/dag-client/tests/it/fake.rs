@@ -375,7 +375,11 @@ impl MailboxService for FakeNode {
         let end = state.behind.get(&self.index).copied().unwrap_or(state.chain.len());
         let active = state.active.get(&database).copied().filter(|_| state.hints);
         Ok(Response::new(LocateMailboxResponse {
-            mailbox: Some(MailboxRef { mailbox_id: mailbox.to_string(), database_id: database }),
+            mailbox: Some(MailboxRef {
+                mailbox_id: mailbox.to_string(),
+                database_id: database,
+                actor: Vec::new(),
+            }),
             database_name: format!("DB{database}"),
             active_node: active.map_or(0, |node| node as u64 + 1),
             active_endpoint: active.map_or(String::new(), |node| state.endpoints[node].clone()),
@@ -591,7 +595,12 @@ impl MailboxService for FakeNode {
             let chunk = Some(BodyChunk { offset, data: data.into(), crc32 });
             let meta = (number == 0).then(|| meta(&message));
             let token = Some(token.clone());
-            frames.push(Ok(FetchMessageResponse { message: meta, chunk, token, staleness: None }));
+            frames.push(Ok(FetchMessageResponse {
+                message: meta,
+                chunk,
+                token,
+                ..FetchMessageResponse::default()
+            }));
         }
         Ok(Response::new(Box::pin(tokio_stream::iter(frames))))
     }
@@ -636,6 +645,130 @@ impl MailboxService for FakeNode {
         };
         self.act("expunge", place.database_id, expunge).await.map(Response::new)
     }
+
+    // What this fake does not know.
+
+    type WatchMailboxesStream = Stream_<WatchMailboxesResponse>;
+
+    async fn watch_mailboxes(
+        &self,
+        _: Request<WatchMailboxesRequest>,
+    ) -> Answer<Self::WatchMailboxesStream> {
+        Err(unknown())
+    }
+
+    async fn update_mailbox(
+        &self,
+        _: Request<UpdateMailboxRequest>,
+    ) -> Answer<UpdateMailboxResponse> {
+        Err(unknown())
+    }
+
+    async fn get_quota(&self, _: Request<GetQuotaRequest>) -> Answer<GetQuotaResponse> {
+        Err(unknown())
+    }
+
+    async fn update_folder(&self, _: Request<UpdateFolderRequest>) -> Answer<UpdateFolderResponse> {
+        Err(unknown())
+    }
+
+    async fn delete_folder(&self, _: Request<DeleteFolderRequest>) -> Answer<DeleteFolderResponse> {
+        Err(unknown())
+    }
+
+    async fn rename_inbox(&self, _: Request<RenameInboxRequest>) -> Answer<RenameInboxResponse> {
+        Err(unknown())
+    }
+
+    async fn list_subscriptions(
+        &self,
+        _: Request<ListSubscriptionsRequest>,
+    ) -> Answer<ListSubscriptionsResponse> {
+        Err(unknown())
+    }
+
+    async fn set_subscription(
+        &self,
+        _: Request<SetSubscriptionRequest>,
+    ) -> Answer<SetSubscriptionResponse> {
+        Err(unknown())
+    }
+
+    async fn get_folder_rights(
+        &self,
+        _: Request<GetFolderRightsRequest>,
+    ) -> Answer<GetFolderRightsResponse> {
+        Err(unknown())
+    }
+
+    async fn set_folder_rights(
+        &self,
+        _: Request<SetFolderRightsRequest>,
+    ) -> Answer<SetFolderRightsResponse> {
+        Err(unknown())
+    }
+
+    async fn append_batch(&self, _: Request<AppendBatchRequest>) -> Answer<AppendBatchResponse> {
+        Err(unknown())
+    }
+
+    async fn search_messages(
+        &self,
+        _: Request<SearchMessagesRequest>,
+    ) -> Answer<SearchMessagesResponse> {
+        Err(unknown())
+    }
+
+    async fn copy_messages(&self, _: Request<CopyMessagesRequest>) -> Answer<CopyMessagesResponse> {
+        Err(unknown())
+    }
+
+    async fn move_messages(&self, _: Request<MoveMessagesRequest>) -> Answer<MoveMessagesResponse> {
+        Err(unknown())
+    }
+
+    async fn get_changes(&self, _: Request<GetChangesRequest>) -> Answer<GetChangesResponse> {
+        Err(unknown())
+    }
+
+    async fn get_folder_changes(
+        &self,
+        _: Request<GetFolderChangesRequest>,
+    ) -> Answer<GetFolderChangesResponse> {
+        Err(unknown())
+    }
+
+    async fn list_recoverable_items(
+        &self,
+        _: Request<ListRecoverableItemsRequest>,
+    ) -> Answer<ListRecoverableItemsResponse> {
+        Err(unknown())
+    }
+
+    async fn restore_recoverable_items(
+        &self,
+        _: Request<RestoreRecoverableItemsRequest>,
+    ) -> Answer<RestoreRecoverableItemsResponse> {
+        Err(unknown())
+    }
+
+    async fn search_message_trace(
+        &self,
+        _: Request<SearchMessageTraceRequest>,
+    ) -> Answer<SearchMessageTraceResponse> {
+        Err(unknown())
+    }
+
+    async fn purge_recoverable_items(
+        &self,
+        _: Request<PurgeRecoverableItemsRequest>,
+    ) -> Answer<PurgeRecoverableItemsResponse> {
+        Err(unknown())
+    }
+}
+
+fn unknown() -> Status {
+    Status::unimplemented("the fake does not know it")
 }
 
 fn meta(message: &Message) -> MessageMeta {

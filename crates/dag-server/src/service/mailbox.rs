@@ -3,6 +3,7 @@
 //! A write: admission, deadline, one command, `Node::propose`, its answer. A read: admission, a
 //! read barrier, a snapshot, and the snapshot is read on a thread that may wait for the disk.
 
+mod changes;
 mod create;
 mod deliver;
 mod fetch;
@@ -10,7 +11,17 @@ mod flags;
 mod folder;
 mod list;
 mod locate;
+mod meta;
+mod parse;
+mod recoverable;
+mod rights;
+mod search;
 mod session;
+mod settings;
+mod trace;
+mod transfer;
+mod watch;
+mod weak;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +31,8 @@ use dag_api::mailbox::v1::mailbox_service_server::{MailboxService, MailboxServic
 use dag_api::{Problem, Reason, Token};
 use dag_types::{DatabaseId, MailboxId};
 use futures::Stream;
-use mailbox::{Command, Operation, Outcome};
+use mailbox::{Command, Operation, Outcome, query};
+use prost::Message as _;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -30,6 +42,7 @@ use crate::machine::{ReadFault, View};
 use crate::node::Node;
 use crate::service::deadline;
 use crate::status;
+use weak::Consistency;
 
 /// The service of one node.
 #[derive(Clone)]
@@ -39,6 +52,16 @@ pub struct MailboxServer {
 }
 
 type Frames<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What a read found, and where it belongs.
+struct Seen<T> {
+    value: T,
+    token: Option<api::CommitToken>,
+    staleness: Option<api::Staleness>,
+}
+
+/// What a read closure gives: a problem is an answer too, a fault is this copy's.
+type Found<T> = Result<Result<T, Problem>, ReadFault>;
 
 /// What a command came to: its outcome, where it stands, and whether it was carried out before.
 struct Carried {
@@ -72,6 +95,21 @@ impl MailboxServer {
         Ok(Place { database, mailbox: id })
     }
 
+    /// Carries a command out for whoever the reference names.
+    async fn carry_out_for(
+        &self,
+        mailbox: Option<&api::MailboxRef>,
+        request_id: &str,
+        operation: impl Into<Operation>,
+        deadline: Instant,
+    ) -> Result<Carried, Problem> {
+        let place = self.database_of(mailbox)?;
+        check_request_id(request_id)?;
+        let command = Command::new(request_id, clock::wall(), operation.into());
+        let command = command.on_behalf_of(actor(mailbox));
+        self.propose(place.database, request_id, command, None, deadline).await
+    }
+
     /// Carries a command out. `bytes` is what it holds of the budget; a caller that has a permit
     /// already gives 0.
     async fn carry_out(
@@ -82,14 +120,28 @@ impl MailboxServer {
         bytes: u64,
         deadline: Instant,
     ) -> Result<Carried, Problem> {
-        let _permit = self.node.admit(database, Kind::Write, bytes)?;
         // A delivery has an id of its own, which the journal shows and the command does not carry.
         let (scoped, shown) = match &operation {
             Operation::Deliver(delivery) => (String::new(), delivery.delivery_id.clone()),
             _ => (request_id.to_owned(), request_id.to_owned()),
         };
-        let command = Command::new(scoped, clock::wall(), operation).encode_to_bytes();
-        let answer = self.node.propose(database, &shown, command, deadline).await?;
+        let command = Command::new(scoped, clock::wall(), operation);
+        self.propose(database, &shown, command, Some(bytes), deadline).await
+    }
+
+    /// Admits `bytes`, or as many as the command has, and proposes.
+    async fn propose(
+        &self,
+        database: DatabaseId,
+        shown: &str,
+        command: Command,
+        bytes: Option<u64>,
+        deadline: Instant,
+    ) -> Result<Carried, Problem> {
+        let bytes = bytes.unwrap_or_else(|| command.encoded_len() as u64);
+        let _permit = self.node.admit(database, Kind::Write, bytes)?;
+        let command = command.traced().encode_to_bytes();
+        let answer = self.node.propose(database, shown, command, deadline).await?;
         let response = mailbox::Response::decode_from(answer.reply)
             .map_err(|fault| status::fault(&ReadFault::Record(fault), database))?;
         let mut token = answer.token;
@@ -103,22 +155,25 @@ impl MailboxServer {
         }
     }
 
-    /// Reads from a linearizable snapshot, on a thread that may wait for the disk.
+    /// Reads from a snapshot as new as was asked for, on a thread that may wait for the disk.
     async fn read<T: Send + 'static>(
         &self,
         database: DatabaseId,
         options: Option<&api::ReadOptions>,
         deadline: Instant,
-        read: impl FnOnce(View<'_>) -> Result<T, ReadFault> + Send + 'static,
-    ) -> Result<(T, Token), Problem> {
-        check_consistency(options)?;
+        read: impl FnOnce(View<'_>) -> Found<T> + Send + 'static,
+    ) -> Result<Seen<T>, Problem> {
+        let consistency = weak::consistency(options)?;
         let _permit = self.node.admit(database, Kind::Read, 0)?;
         deadline::check(deadline)?;
-        let reading = self.node.read(database, deadline).await?;
-        let token = reading.token;
+        let (reading, staleness) = match consistency {
+            Consistency::Linearizable => (self.node.read(database, deadline).await?, None),
+            weaker => self.read_weakly(database, weaker, deadline).await?,
+        };
+        let token = Some(reading.token.into());
         let work = tokio::task::spawn_blocking(move || read(View(&*reading.view)));
         match work.await {
-            Ok(Ok(value)) => Ok((value, token)),
+            Ok(Ok(value)) => value.map(|value| Seen { value, token, staleness }),
             Ok(Err(fault)) => Err(status::fault(&fault, database)),
             Err(_) => Err(Problem::new(Reason::Internal, "a read ended without an answer")),
         }
@@ -132,6 +187,28 @@ struct Place {
     mailbox: MailboxId,
 }
 
+/// The mailbox, unless it is deleted or was never here.
+fn live_mailbox(view: View<'_>, place: Place) -> Found<query::Mailbox> {
+    let mailbox = query::get_mailbox(&view, place.mailbox)?;
+    let mailbox = mailbox.filter(|mailbox| mailbox.deleted.is_none());
+    Ok(mailbox.ok_or_else(|| moved(place)))
+}
+
+/// What concerns a mailbox as a whole is for its owner alone.
+fn check_owner(place: Place, mailbox: &query::Mailbox, actor: &[String]) -> Result<(), Problem> {
+    let owner = &mailbox.settings.owner;
+    if actor.is_empty() || (!owner.is_empty() && actor.contains(owner)) {
+        return Ok(());
+    }
+    let text = "only the owner of the mailbox may see this";
+    Err(Problem::new(Reason::AccessDenied, text).database(place.database).check("owner"))
+}
+
+/// For whom it is done.
+fn actor(mailbox: Option<&api::MailboxRef>) -> Vec<String> {
+    mailbox.map(|mailbox| mailbox.actor.clone()).unwrap_or_default()
+}
+
 fn missing(field: &'static str) -> Problem {
     dag_api::BadMessage { field, wanted: "present" }.into()
 }
@@ -143,18 +220,6 @@ fn check_is_mailbox_database(database: DatabaseId) -> Result<(), Problem> {
     }
     let text = format!("{database} is no mailbox database");
     Err(Problem::new(Reason::DatabaseNotFound, text).database(database))
-}
-
-/// Only linearizable reads are offered so far; anything else is refused, never weakened silently.
-fn check_consistency(options: Option<&api::ReadOptions>) -> Result<(), Problem> {
-    use api::ReadConsistency as Consistency;
-    match options.map(api::ReadOptions::consistency) {
-        None | Some(Consistency::Unspecified | Consistency::Linearizable) => Ok(()),
-        Some(Consistency::AtLeast | Consistency::Stale) => {
-            let text = "this node offers linearizable reads only";
-            Err(Problem::new(Reason::InvalidRequest, text).check("read.consistency"))
-        }
-    }
 }
 
 fn check_request_id(id: &str) -> Result<(), Problem> {
@@ -191,6 +256,7 @@ impl MailboxService for MailboxServer {
     type DeliverMessagesStream = Frames<api::DeliverMessagesResponse>;
     type AppendMessagesStream = Frames<api::AppendMessagesResponse>;
     type FetchMessageStream = Frames<api::FetchMessageResponse>;
+    type WatchMailboxesStream = Frames<api::WatchMailboxesResponse>;
 
     async fn locate_mailbox(
         &self,
@@ -293,26 +359,171 @@ impl MailboxService for MailboxServer {
         let deadline = self.deadline(&request);
         respond(self.expunge(request.into_inner(), deadline).await)
     }
+
+    async fn update_mailbox(
+        &self,
+        request: Request<api::UpdateMailboxRequest>,
+    ) -> Result<Response<api::UpdateMailboxResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.update_settings(request.into_inner(), deadline).await)
+    }
+
+    async fn get_quota(
+        &self,
+        request: Request<api::GetQuotaRequest>,
+    ) -> Result<Response<api::GetQuotaResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.quota(request.into_inner(), deadline).await)
+    }
+
+    async fn update_folder(
+        &self,
+        request: Request<api::UpdateFolderRequest>,
+    ) -> Result<Response<api::UpdateFolderResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.change_folder(request.into_inner(), deadline).await)
+    }
+
+    async fn delete_folder(
+        &self,
+        request: Request<api::DeleteFolderRequest>,
+    ) -> Result<Response<api::DeleteFolderResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.remove_folder(request.into_inner(), deadline).await)
+    }
+
+    async fn rename_inbox(
+        &self,
+        request: Request<api::RenameInboxRequest>,
+    ) -> Result<Response<api::RenameInboxResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.move_inbox(request.into_inner(), deadline).await)
+    }
+
+    async fn list_subscriptions(
+        &self,
+        request: Request<api::ListSubscriptionsRequest>,
+    ) -> Result<Response<api::ListSubscriptionsResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.subscriptions(request.into_inner(), deadline).await)
+    }
+
+    async fn set_subscription(
+        &self,
+        request: Request<api::SetSubscriptionRequest>,
+    ) -> Result<Response<api::SetSubscriptionResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.subscribe(request.into_inner(), deadline).await)
+    }
+
+    async fn get_folder_rights(
+        &self,
+        request: Request<api::GetFolderRightsRequest>,
+    ) -> Result<Response<api::GetFolderRightsResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.rights(request.into_inner(), deadline).await)
+    }
+
+    async fn set_folder_rights(
+        &self,
+        request: Request<api::SetFolderRightsRequest>,
+    ) -> Result<Response<api::SetFolderRightsResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.give_rights(request.into_inner(), deadline).await)
+    }
+
+    async fn append_batch(
+        &self,
+        request: Request<api::AppendBatchRequest>,
+    ) -> Result<Response<api::AppendBatchResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.append_several(request.into_inner(), deadline).await)
+    }
+
+    async fn search_messages(
+        &self,
+        request: Request<api::SearchMessagesRequest>,
+    ) -> Result<Response<api::SearchMessagesResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.search(request.into_inner(), deadline).await)
+    }
+
+    async fn copy_messages(
+        &self,
+        request: Request<api::CopyMessagesRequest>,
+    ) -> Result<Response<api::CopyMessagesResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.copy(request.into_inner(), deadline).await)
+    }
+
+    async fn move_messages(
+        &self,
+        request: Request<api::MoveMessagesRequest>,
+    ) -> Result<Response<api::MoveMessagesResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.transfer(request.into_inner(), deadline).await)
+    }
+
+    async fn get_changes(
+        &self,
+        request: Request<api::GetChangesRequest>,
+    ) -> Result<Response<api::GetChangesResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.changes(request.into_inner(), deadline).await)
+    }
+
+    async fn get_folder_changes(
+        &self,
+        request: Request<api::GetFolderChangesRequest>,
+    ) -> Result<Response<api::GetFolderChangesResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.folder_changes(request.into_inner(), deadline).await)
+    }
+
+    async fn list_recoverable_items(
+        &self,
+        request: Request<api::ListRecoverableItemsRequest>,
+    ) -> Result<Response<api::ListRecoverableItemsResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.items(request.into_inner(), deadline).await)
+    }
+
+    async fn restore_recoverable_items(
+        &self,
+        request: Request<api::RestoreRecoverableItemsRequest>,
+    ) -> Result<Response<api::RestoreRecoverableItemsResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.restore(request.into_inner(), deadline).await)
+    }
+
+    async fn purge_recoverable_items(
+        &self,
+        request: Request<api::PurgeRecoverableItemsRequest>,
+    ) -> Result<Response<api::PurgeRecoverableItemsResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.purge(request.into_inner(), deadline).await)
+    }
+
+    async fn search_message_trace(
+        &self,
+        request: Request<api::SearchMessageTraceRequest>,
+    ) -> Result<Response<api::SearchMessageTraceResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.trace(request.into_inner(), deadline).await)
+    }
+
+    async fn watch_mailboxes(
+        &self,
+        request: Request<api::WatchMailboxesRequest>,
+    ) -> Result<Response<Self::WatchMailboxesStream>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.watch(request.into_inner(), deadline).await)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn weaker_reads_are_refused_and_never_given_silently() {
-        use api::ReadConsistency as Consistency;
-        let options = |consistency: Consistency| api::ReadOptions {
-            consistency: consistency.into(),
-            ..api::ReadOptions::default()
-        };
-        assert!(check_consistency(None).is_ok());
-        assert!(check_consistency(Some(&options(Consistency::Linearizable))).is_ok());
-        for weak in [Consistency::AtLeast, Consistency::Stale] {
-            let problem = check_consistency(Some(&options(weak))).unwrap_err();
-            assert_eq!(problem.reason, Reason::InvalidRequest);
-        }
-    }
 
     #[test]
     fn control_group_and_directory_are_never_asked_for_mail() {

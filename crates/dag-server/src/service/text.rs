@@ -29,6 +29,29 @@ pub fn email_id(mailbox: MailboxId, email: u64) -> String {
     format!("{mailbox}-{email}")
 }
 
+/// A thread's id on the wire: that of the email that began it.
+pub fn thread_id(mailbox: MailboxId, thread: u64) -> String {
+    format!("{mailbox}-t{thread}")
+}
+
+/// An email's id from the wire: the mailbox that it came to first, and its number there.
+pub fn parse_email_id(text: &str) -> Result<(MailboxId, u64), BadMessage> {
+    let parts = text
+        .split_once('-')
+        .and_then(|(mailbox, number)| Some((mailbox.parse().ok()?, number.parse().ok()?)));
+    let id = parts.filter(|(mailbox, number)| email_id(*mailbox, *number) == text);
+    id.ok_or(BadMessage { field: "email_id", wanted: "an id that a node gave out" })
+}
+
+/// A thread's id from the wire.
+pub fn parse_thread_id(text: &str) -> Result<(MailboxId, u64), BadMessage> {
+    let parts = text
+        .split_once("-t")
+        .and_then(|(mailbox, number)| Some((mailbox.parse().ok()?, number.parse().ok()?)));
+    let id = parts.filter(|(mailbox, number)| thread_id(*mailbox, *number) == text);
+    id.ok_or(BadMessage { field: "thread_id", wanted: "an id that a node gave out" })
+}
+
 /// Where a page ended: the last item's number, bound to the query it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageToken {
@@ -83,6 +106,16 @@ mod tests {
             assert!(parse_folder_id(text).is_err(), "{text}");
         }
         assert!(need_folder_id("").is_err());
+    }
+
+    #[test]
+    fn ids_of_emails_and_threads_read_back_and_nothing_else_does() {
+        let mailbox = MailboxId([0xab; 16]);
+        assert_eq!(parse_email_id(&email_id(mailbox, 7)), Ok((mailbox, 7)));
+        assert_eq!(parse_thread_id(&thread_id(mailbox, 7)), Ok((mailbox, 7)));
+        for text in ["", "7", "ab-7", &format!("{mailbox}-07"), &format!("{mailbox}-x")] {
+            assert!(parse_email_id(text).is_err() && parse_thread_id(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -391,7 +391,7 @@ fn definition(dag: &DagFile) -> admin::DagDefinition {
 
 pub fn reference(mailbox: &mail::Mailbox) -> mail::MailboxRef {
     let (mailbox_id, database_id) = (mailbox.mailbox_id.clone(), mailbox.database_id);
-    mail::MailboxRef { mailbox_id, database_id }
+    mail::MailboxRef { mailbox_id, database_id, actor: Vec::new() }
 }
 
 pub fn creation(address: &str, database_id: u64) -> mail::CreateMailboxRequest {

@@ -5,7 +5,7 @@ use dag_api::admin::v1::GetStatusResponse;
 use dag_api::mailbox::v1 as mail;
 use futures::future::join_all;
 
-use crate::cluster::{Nodes, delivery, fetch, problem, reason};
+use crate::cluster::{Nodes, delivery, problem};
 
 #[tokio::test]
 async fn beyond_the_budget_a_request_is_refused_at_once_and_told_when_to_come_again() {
@@ -90,17 +90,6 @@ async fn a_nearly_full_disk_refuses_writes_and_reads_go_on() {
     assert_eq!(refused.reason, Reason::DiskLow);
     assert!(refused.retry_after.is_some());
     assert_eq!(nodes.fetch(&mailbox, 1).await, b"hello");
-}
-
-#[tokio::test]
-async fn reads_that_are_weaker_than_linearizable_are_refused() {
-    let (nodes, _) = Nodes::with_database("single-node", &[]).await;
-    let mailbox = nodes.create_mailbox("ann@example.org").await.mailbox.unwrap();
-    let mut request = fetch(&mailbox, 1);
-    let consistency = mail::ReadConsistency::Stale.into();
-    request.read = Some(mail::ReadOptions { consistency, ..mail::ReadOptions::default() });
-    let refused = nodes.mail("n1").await.fetch_message(request).await;
-    assert_eq!(reason(refused), Reason::InvalidRequest);
 }
 
 #[tokio::test]

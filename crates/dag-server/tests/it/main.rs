@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `creation` | nothing makes itself a DAG; creation may be repeated; what does not fit is refused |
 //! | `mail` | a mail's way in and out, and what bad input gets |
+//! | `front_end` | folders, copies, rights, search, sections, changes, watches |
 //! | `failure` | kills, restarts, and what was acknowledged |
 //! | `tls` | who is let in with TLS, and who is not |
 //! | `limits` | admission, a full disk, deadlines |
@@ -11,6 +12,7 @@
 mod cluster;
 mod creation;
 mod failure;
+mod front_end;
 mod limits;
 mod mail;
 mod tls;

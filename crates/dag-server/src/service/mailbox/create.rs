@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use super::folder::api_folder;
-use super::{MailboxServer, Place, check_is_mailbox_database, check_request_id, unexpected};
+use super::{MailboxServer, Place, Seen, check_is_mailbox_database, check_request_id, unexpected};
 use crate::admission::Kind;
 use crate::clock;
 use crate::status;
@@ -226,7 +226,9 @@ impl MailboxServer {
         let database = DatabaseId(step.database_id);
         check_is_mailbox_database(database)?;
         let mailbox = dag_api::convert::mailbox_id(&step.reserved_mailbox_id)?;
-        let operation = CreateMailbox::new(mailbox, vec![step.address]).into();
+        let settings = step.settings.as_ref().map(super::settings::core_settings);
+        let create = CreateMailbox { settings, ..CreateMailbox::new(mailbox, vec![step.address]) };
+        let operation = create.into();
         let bytes = operation_bytes(&operation);
         let made = self.carry_out(database, &step.request_id, operation, bytes, deadline).await;
         let replayed = match made {
@@ -248,15 +250,15 @@ impl MailboxServer {
         let read = self.read(place.database, None, deadline, move |view| {
             let mailbox = query::get_mailbox(&view, place.mailbox)?;
             let inbox = query::get_folder(&view, place.mailbox, INBOX)?;
-            Ok(mailbox.zip(inbox))
+            Ok(mailbox.zip(inbox).ok_or_else(|| super::moved(place)))
         });
         // It is made; only its description is missing.
-        let (found, token) = read.await.map_err(|problem| incomplete(&problem))?;
-        let (mailbox, inbox) = found.ok_or_else(|| super::moved(place))?;
+        let Seen { value, token, .. } = read.await.map_err(|problem| incomplete(&problem))?;
+        let (mailbox, inbox) = value;
         Ok(api::CreateMailboxResponse {
             mailbox: Some(super::list::api_mailbox(place.database, mailbox)),
             database_name: String::new(),
-            token: Some(token.into()),
+            token,
             replayed,
             inbox: Some(api_folder(inbox)),
         })

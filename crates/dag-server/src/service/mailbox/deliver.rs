@@ -4,12 +4,15 @@ use bytes::Bytes;
 use dag_api::mailbox::v1 as api;
 use dag_api::{BadMessage, Problem, Reason, limits};
 use dag_types::DatabaseId;
-use mailbox::command::{Append, Content, Deliver, Parsed, Recipient};
+use mailbox::command::{Append, AppendItem, AppendMany, Content, Deliver, Recipient};
 use mailbox::response::{DeliverCode, RecipientResult, StoredAt};
-use mailbox::{Operation, Outcome};
+use mailbox::{Command, Operation, Outcome};
 use tokio::time::Instant;
 
-use super::{Carried, MailboxServer, check_is_mailbox_database, check_request_id, unexpected};
+use super::{
+    Carried, MailboxServer, check_is_mailbox_database, check_request_id, parse, unexpected,
+};
+use crate::clock;
 use crate::service::text::{email_id, folder_id, need_folder_id};
 use crate::service::upload;
 use crate::status;
@@ -54,7 +57,7 @@ impl MailboxServer {
     ) -> Result<api::Delivered, Problem> {
         let database = DatabaseId(header.database_id);
         check_is_mailbox_database(database)?;
-        let operation = delivery(&header, body)?;
+        let operation = delivery(&header, parse::content(body).await)?;
         let carried = self.carry_out(database, "", operation, admit, deadline).await?;
         let Outcome::Delivered(delivered) = carried.outcome else {
             return Err(unexpected(database));
@@ -80,6 +83,7 @@ impl MailboxServer {
     ) -> Result<api::Appended, Problem> {
         let place = self.database_of(header.mailbox.as_ref())?;
         check_request_id(&header.request_id)?;
+        let actor = super::actor(header.mailbox.as_ref());
         let append = Append {
             mailbox_id: mailbox::command::id_bytes(place.mailbox),
             folder: need_folder_id(&header.folder_id)?,
@@ -87,11 +91,13 @@ impl MailboxServer {
             system_flags: header.system_flags,
             keywords: header.keywords,
             internal_date_ms: millis(header.internal_date.as_ref())?,
-            content: content(body),
+            content: parse::content(body).await,
         };
-        let request_id = header.request_id;
-        let Carried { outcome, token, replayed } =
-            self.carry_out(place.database, &request_id, append.into(), admit, deadline).await?;
+        let command = Command::new(header.request_id.clone(), clock::wall(), append.into());
+        let command = command.on_behalf_of(actor);
+        let carried =
+            self.propose(place.database, &header.request_id, command, Some(admit), deadline);
+        let Carried { outcome, token, replayed } = carried.await?;
         let Outcome::Appended(stored) = outcome else {
             return Err(unexpected(place.database));
         };
@@ -104,9 +110,53 @@ impl MailboxServer {
             replayed,
         })
     }
+
+    /// Several messages, all or none.
+    pub(super) async fn append_several(
+        &self,
+        request: api::AppendBatchRequest,
+        deadline: Instant,
+    ) -> Result<api::AppendBatchResponse, Problem> {
+        let place = self.database_of(request.mailbox.as_ref())?;
+        let size: usize = request.messages.iter().map(|message| message.content.len()).sum();
+        if size > limits::SINGLE_FRAME_BYTES_MAX {
+            let text = "the messages of a batch are too large together; append them one by one";
+            let limit = limits::SINGLE_FRAME_BYTES_MAX as u64;
+            return Err(Problem::new(Reason::TooLarge, text).limit(size as u64, limit));
+        }
+        let mut messages = Vec::with_capacity(request.messages.len());
+        for message in request.messages {
+            messages.push(AppendItem {
+                system_flags: message.system_flags,
+                keywords: message.keywords,
+                internal_date_ms: millis(message.internal_date.as_ref())?,
+                content: parse::content(message.content).await,
+            });
+        }
+        let append = AppendMany {
+            mailbox_id: mailbox::command::id_bytes(place.mailbox),
+            folder: need_folder_id(&request.folder_id)?,
+            expected_uid_validity: request.expected_uid_validity,
+            messages,
+        };
+        let request_id = &request.request_id;
+        let carried = self.carry_out_for(request.mailbox.as_ref(), request_id, append, deadline);
+        let Carried { outcome, token, replayed } = carried.await?;
+        let Outcome::AppendedMany(appended) = outcome else {
+            return Err(unexpected(place.database));
+        };
+        Ok(api::AppendBatchResponse {
+            uid_validity: appended.first.uid_validity,
+            first_uid: appended.first.uid,
+            messages: appended.messages,
+            modseq: appended.first.modseq,
+            token: Some(token.into()),
+            replayed,
+        })
+    }
 }
 
-fn delivery(header: &api::DeliverHeader, body: Bytes) -> Result<Operation, Problem> {
+fn delivery(header: &api::DeliverHeader, content: Content) -> Result<Operation, Problem> {
     if !limits::is_delivery_id(&header.delivery_id) {
         let wanted = "1 to 512 visible ASCII characters";
         return Err(BadMessage { field: "delivery_id", wanted }.into());
@@ -131,18 +181,13 @@ fn delivery(header: &api::DeliverHeader, body: Bytes) -> Result<Operation, Probl
         sender: header.envelope_from.clone(),
         recipients: recipients?,
         received_ms: millis(header.receive_time.as_ref())?,
-        content: content(body),
+        content,
     }
     .into())
 }
 
-fn content(body: Bytes) -> Content {
-    let crc32 = crc32fast::hash(&body);
-    Content::new(body, crc32, Parsed::default())
-}
-
 /// 0 where there is none.
-fn millis(at: Option<&prost_types::Timestamp>) -> Result<u64, BadMessage> {
+pub(super) fn millis(at: Option<&prost_types::Timestamp>) -> Result<u64, BadMessage> {
     at.map_or(Ok(0), |at| dag_api::convert::millis(at).map(|millis| millis.0))
 }
 
@@ -201,13 +246,13 @@ mod tests {
     }
 
     fn refused(header: &api::DeliverHeader) -> Problem {
-        delivery(header, Bytes::new()).expect_err("a broken header")
+        delivery(header, Content::default()).expect_err("a broken header")
     }
 
     #[test]
     fn a_delivery_has_between_one_and_a_thousand_recipients() {
-        assert!(delivery(&header(1), Bytes::new()).is_ok());
-        assert!(delivery(&header(1000), Bytes::new()).is_ok());
+        assert!(delivery(&header(1), Content::default()).is_ok());
+        assert!(delivery(&header(1000), Content::default()).is_ok());
         assert_eq!(refused(&header(0)).facts.check.as_deref(), Some("recipients"));
         let many = refused(&header(1001));
         assert_eq!((many.reason, many.facts.limit), (Reason::LimitExceeded, Some(1000)));

@@ -9,19 +9,36 @@ use dag_api::limits::CHUNK_BYTES_MAX;
 use dag_api::mailbox::v1 as api;
 use dag_api::{Problem, Reason};
 use futures::stream;
-use mailbox::query::{self, Email, Folder, Message};
+use mailbox::query::{self, Email};
 use mailbox::view::MailboxView;
 use tokio::time::Instant;
 
-use super::list::{api_message, check_uid_validity};
-use super::{Frames, MailboxServer, Place, no_folder};
+use super::meta::{Described, api_message, readable};
+use super::{Found, Frames, MailboxServer, Place, Seen, parse};
 use crate::machine::{ReadFault, View};
-use crate::service::text::need_folder_id;
+use crate::service::text::{folder_id, need_folder_id, parse_email_id};
+
+/// What is asked for.
+struct Wanted {
+    subject: Subject,
+    actor: Vec<String>,
+    expected_uid_validity: u32,
+    /// None: the metadata alone.
+    section: Option<String>,
+    decoded: bool,
+}
+
+/// Which message.
+enum Subject {
+    Place { folder: u32, uid: u32 },
+    Email(u64),
+}
 
 /// A message as it was found.
-struct Found {
-    folder: Folder,
-    message: Option<(Message, Option<Email>, Bytes)>,
+struct Fetched {
+    folder: u32,
+    message: Described,
+    section: Bytes,
 }
 
 impl MailboxServer {
@@ -31,38 +48,105 @@ impl MailboxServer {
         deadline: Instant,
     ) -> Result<Frames<api::FetchMessageResponse>, Problem> {
         let place = self.database_of(request.mailbox.as_ref())?;
-        let folder = need_folder_id(&request.folder_id)?;
-        let (uid, with_content) = (request.uid, request.content);
+        let (view_wanted, with_content) = (request.view(), request.content);
+        let (offset, length) = (request.offset, request.length);
+        let wanted = Wanted {
+            subject: subject(place, &request)?,
+            actor: super::actor(request.mailbox.as_ref()),
+            expected_uid_validity: request.expected_uid_validity,
+            section: Some(request.section).filter(|_| with_content),
+            decoded: request.decoded,
+        };
         let read = self.read(place.database, request.read.as_ref(), deadline, move |view| {
-            find(view, place, folder, uid, with_content)
+            find(view, place, &wanted)
         });
-        let (found, token) = read.await?;
-        let found = found.ok_or_else(|| no_folder(place, folder))?;
-        check_uid_validity(place, &found.folder, request.expected_uid_validity)?;
-        let (message, email, body) = found.message.ok_or_else(|| no_message(place, uid))?;
-        let meta = api_message(place, message, email);
-        let wanted = stretch(&body, request.offset, request.length);
-        Ok(Box::pin(stream::iter(frames(meta, token, wanted, with_content).into_iter().map(Ok))))
+        let Seen { value, token, staleness } = read.await?;
+        let first = api::FetchMessageResponse {
+            message: Some(api_message(place, value.message, view_wanted)),
+            token,
+            staleness,
+            section_size: value.section.len() as u64,
+            folder_id: folder_id(value.folder),
+            chunk: None,
+        };
+        let frames = frames(first, stretch(&value.section, offset, length), with_content);
+        Ok(Box::pin(stream::iter(frames.into_iter().map(Ok))))
     }
 }
 
-fn find(
-    view: View<'_>,
-    place: Place,
-    folder: u32,
-    uid: u32,
-    with_content: bool,
-) -> Result<Option<Found>, ReadFault> {
-    let Some(folder) = query::get_folder(&view, place.mailbox, folder)? else { return Ok(None) };
-    let Some(message) = query::get_message(&view, place.mailbox, folder.id, uid)? else {
-        return Ok(Some(Found { folder, message: None }));
+fn subject(place: Place, request: &api::FetchMessageRequest) -> Result<Subject, Problem> {
+    if request.email_id.is_empty() {
+        let folder = need_folder_id(&request.folder_id)?;
+        return Ok(Subject::Place { folder, uid: request.uid });
+    }
+    let (mailbox, number) = parse_email_id(&request.email_id)?;
+    if mailbox != place.mailbox {
+        return Err(no_message(place, &request.email_id));
+    }
+    Ok(Subject::Email(number))
+}
+
+fn find(view: View<'_>, place: Place, wanted: &Wanted) -> Found<Fetched> {
+    let (folder, uid) = match wanted.subject {
+        Subject::Place { folder, uid } => (folder, uid),
+        Subject::Email(number) => {
+            let email = query::get_email(&view, place.mailbox, number)?;
+            match email.and_then(|email| email.placements.first().copied()) {
+                Some(at) => (at.folder, at.uid),
+                None => return Ok(Err(no_message(place, number))),
+            }
+        }
+    };
+    let expected = wanted.expected_uid_validity;
+    if let Err(problem) = readable(view, place, folder, &wanted.actor, expected)? {
+        return Ok(Err(problem));
+    }
+    let Some(message) = query::get_message(&view, place.mailbox, folder, uid)? else {
+        return Ok(Err(no_message(place, uid)));
     };
     let email = query::get_email(&view, place.mailbox, message.email_id)?;
-    let body = match &email {
-        Some(email) if with_content => read_body(view, email)?,
+    let section = match (&email, &wanted.section) {
+        (Some(email), Some(name)) => {
+            let body = read_body(view, email)?;
+            match section(place, email, &body, name, wanted.decoded) {
+                Ok(section) => section,
+                Err(problem) => return Ok(Err(problem)),
+            }
+        }
         _ => Bytes::new(),
     };
-    Ok(Some(Found { folder, message: Some((message, email, body)) }))
+    Ok(Ok(Fetched { folder, message: (message, email), section }))
+}
+
+/// The bytes that a section's name means. The stored tree tells where they are; where it was cut
+/// short, the message itself is read again.
+fn section(
+    place: Place,
+    email: &Email,
+    body: &Bytes,
+    name: &str,
+    decoded: bool,
+) -> Result<Bytes, Problem> {
+    if name.is_empty() {
+        return Ok(body.clone());
+    }
+    let stored = parse::structure(email).and_then(|tree| mail_mime::find(&tree, name));
+    let found = stored.filter(|section| !section.truncated);
+    let found = found.or_else(|| mail_mime::find(&mail_mime::structure(body), name));
+    let section = found.ok_or_else(|| {
+        let text = format!("the message has no section `{name}`; its parts stand in its full view");
+        Problem::new(Reason::SectionNotFound, text).database(place.database).check("section")
+    })?;
+    let end = section.range.end.min(body.len() as u64) as usize;
+    let bytes = body.slice((section.range.start as usize).min(end)..end);
+    if !decoded {
+        return Ok(bytes);
+    }
+    mail_mime::decode(&section.encoding, &bytes).map(Bytes::from).map_err(|_| {
+        let text =
+            format!("nobody can undo the encoding `{}`; fetch it as it is", section.encoding);
+        Problem::new(Reason::InvalidRequest, text).check("decoded")
+    })
 }
 
 fn read_body(view: View<'_>, email: &Email) -> Result<Bytes, ReadFault> {
@@ -92,8 +176,8 @@ fn damaged(detail: &str) -> ReadFault {
     ReadFault::Record(mailbox::Fault::DamagedRecord { key: "body".into(), detail: detail.into() })
 }
 
-fn no_message(place: Place, uid: u32) -> Problem {
-    let text = format!("the folder has no message with the UID {uid}");
+fn no_message(place: Place, number: impl std::fmt::Display) -> Problem {
+    let text = format!("there is no message {number}");
     Problem::new(Reason::MessageNotFound, text).database(place.database)
 }
 
@@ -106,16 +190,11 @@ fn stretch(body: &Bytes, offset: u64, length: u64) -> (u64, Bytes) {
 }
 
 fn frames(
-    meta: api::MessageMeta,
-    token: dag_api::Token,
+    first: api::FetchMessageResponse,
     (offset, bytes): (u64, Bytes),
     with_content: bool,
 ) -> Vec<api::FetchMessageResponse> {
-    let mut frames = vec![api::FetchMessageResponse {
-        message: Some(meta),
-        token: Some(token.into()),
-        ..api::FetchMessageResponse::default()
-    }];
+    let mut frames = vec![first];
     if !with_content {
         return frames;
     }
@@ -137,22 +216,13 @@ fn frames(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dag_api::Token;
-    use dag_types::{DatabaseId, Generation, Lineage};
-
-    const TOKEN: Token = Token {
-        database: DatabaseId(16),
-        lineage: Lineage { epoch: 1, activation: dag_types::ActivationId([1; 16]) },
-        generation: Generation(1),
-        log_index: 1,
-    };
 
     #[test]
     fn a_small_message_is_one_frame_and_a_large_one_has_no_gap() {
         for size in [0, 1, CHUNK_BYTES_MAX, CHUNK_BYTES_MAX + 1, 3 * CHUNK_BYTES_MAX] {
             let body = Bytes::from((0..size).map(|i| i as u8).collect::<Vec<u8>>());
-            let meta = api::MessageMeta::default();
-            let frames = frames(meta, TOKEN, stretch(&body, 0, 0), true);
+            let first = api::FetchMessageResponse::default();
+            let frames = frames(first, stretch(&body, 0, 0), true);
             assert_eq!(frames.len(), size.div_ceil(CHUNK_BYTES_MAX).max(1), "{size}");
             let mut whole = Vec::new();
             for chunk in frames.iter().filter_map(|frame| frame.chunk.as_ref()) {

@@ -7,11 +7,8 @@ use mailbox::command::{Expunge, FlagAction, StoreFlags, id_bytes};
 use tokio::time::Instant;
 
 use super::list::{ranges, uid_set};
-use super::{Carried, MailboxServer, check_request_id, unexpected};
+use super::{Carried, MailboxServer, unexpected};
 use crate::service::text::need_folder_id;
-
-/// What a small command counts for in the budget.
-const SMALL: u64 = 256;
 
 impl MailboxServer {
     pub(super) async fn flags(
@@ -20,7 +17,6 @@ impl MailboxServer {
         deadline: Instant,
     ) -> Result<api::StoreFlagsResponse, Problem> {
         let place = self.database_of(request.mailbox.as_ref())?;
-        check_request_id(&request.request_id)?;
         let action = action(request.operation())?;
         let store = StoreFlags {
             mailbox_id: id_bytes(place.mailbox),
@@ -33,7 +29,7 @@ impl MailboxServer {
             unchanged_since: request.unchanged_since,
         };
         let request_id = &request.request_id;
-        let carried = self.carry_out(place.database, request_id, store.into(), SMALL, deadline);
+        let carried = self.carry_out_for(request.mailbox.as_ref(), request_id, store, deadline);
         let Carried { outcome, token, replayed } = carried.await?;
         let Outcome::FlagsStored(stored) = outcome else {
             return Err(unexpected(place.database));
@@ -54,17 +50,16 @@ impl MailboxServer {
         deadline: Instant,
     ) -> Result<api::ExpungeMessagesResponse, Problem> {
         let place = self.database_of(request.mailbox.as_ref())?;
-        check_request_id(&request.request_id)?;
         let expunge = Expunge {
             mailbox_id: id_bytes(place.mailbox),
             folder: need_folder_id(&request.folder_id)?,
             expected_uid_validity: request.expected_uid_validity,
             uids: ranges(&need_uids(request.uids.as_ref())?),
             only_deleted: request.only_deleted,
-            ..Expunge::default()
+            beyond_recovery: request.beyond_recovery,
         };
         let request_id = &request.request_id;
-        let carried = self.carry_out(place.database, request_id, expunge.into(), SMALL, deadline);
+        let carried = self.carry_out_for(request.mailbox.as_ref(), request_id, expunge, deadline);
         let Carried { outcome, token, replayed } = carried.await?;
         let Outcome::Expunged(expunged) = outcome else {
             return Err(unexpected(place.database));
@@ -90,7 +85,7 @@ fn action(operation: api::FlagOperation) -> Result<FlagAction, BadMessage> {
 }
 
 /// A change without a set is no change of everything.
-fn need_uids(uids: Option<&api::UidSet>) -> Result<api::UidSet, BadMessage> {
+pub(super) fn need_uids(uids: Option<&api::UidSet>) -> Result<api::UidSet, BadMessage> {
     let uids = uids.filter(|uids| !uids.ranges.is_empty());
     let uids = uids.ok_or(BadMessage { field: "uids", wanted: "at least one range" })?;
     uids.validate()?;

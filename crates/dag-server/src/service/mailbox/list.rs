@@ -4,18 +4,20 @@ use dag_api::mailbox::v1 as api;
 use dag_api::{Problem, Reason};
 use dag_types::DatabaseId;
 use mailbox::command::UidRange;
-use mailbox::query::{self, Email, Folder, Message, MessageFilter};
+use mailbox::limits::UID_RANGES_PER_COMMAND;
+use mailbox::query::{self, Folder, MessageFilter};
 use tokio::time::Instant;
 
-use super::{MailboxServer, Place, moved, no_folder};
-use crate::machine::{ReadFault, View};
-use crate::service::text::{PageToken, email_id, need_folder_id, page_size};
+use super::meta::{Described, api_message, describe, readable};
+use super::settings::api_settings;
+use super::{MailboxServer, Seen, live_mailbox};
+use crate::service::text::{PageToken, need_folder_id, page_size};
 
 /// A page of messages, with the folder they are in.
-struct Found {
-    folder: Folder,
-    messages: Vec<(Message, Option<Email>)>,
-    next: Option<u32>,
+pub(super) struct Listed {
+    pub(super) folder: Folder,
+    pub(super) messages: Vec<Described>,
+    pub(super) next: Option<u32>,
 }
 
 impl MailboxServer {
@@ -26,16 +28,11 @@ impl MailboxServer {
     ) -> Result<api::GetMailboxResponse, Problem> {
         let place = self.database_of(request.mailbox.as_ref())?;
         let read = self.read(place.database, request.read.as_ref(), deadline, move |view| {
-            query::get_mailbox(&view, place.mailbox)
+            live_mailbox(view, place)
         });
-        let (mailbox, token) = read.await?;
-        let mailbox = mailbox.filter(|mailbox| mailbox.deleted.is_none());
-        let mailbox = mailbox.ok_or_else(|| moved(place))?;
-        Ok(api::GetMailboxResponse {
-            mailbox: Some(api_mailbox(place.database, mailbox)),
-            token: Some(token.into()),
-            staleness: None,
-        })
+        let Seen { value, token, staleness } = read.await?;
+        let mailbox = Some(api_mailbox(place.database, value));
+        Ok(api::GetMailboxResponse { mailbox, token, staleness })
     }
 
     pub(super) async fn messages(
@@ -44,52 +41,42 @@ impl MailboxServer {
         deadline: Instant,
     ) -> Result<api::ListMessagesResponse, Problem> {
         let place = self.database_of(request.mailbox.as_ref())?;
+        let (actor, wanted) = (super::actor(request.mailbox.as_ref()), request.view());
         let folder = need_folder_id(&request.folder_id)?;
         let uids = request.uids.unwrap_or_default();
-        uids.validate()?;
+        check_ranges(&uids)?;
         let page = PageToken::of_query(&[
             "messages",
             &place.mailbox.to_string(),
             &request.folder_id,
             &format!("{:?}", uids.ranges),
+            &request.changed_since.to_string(),
         ]);
         let (after, size) = (page.read(&request.page_token)?, page_size(request.page_size));
-        let filter = MessageFilter { uids: ranges(&uids), ..MessageFilter::default() };
+        let (expected, changed_since) = (request.expected_uid_validity, request.changed_since);
+        let filter =
+            MessageFilter { uids: ranges(&uids), changed_since, ..MessageFilter::default() };
         let read = self.read(place.database, request.read.as_ref(), deadline, move |view| {
-            find(view, place, folder, &filter, after, size)
+            let folder = match readable(view, place, folder, &actor, expected)? {
+                Ok(folder) => folder,
+                Err(problem) => return Ok(Err(problem)),
+            };
+            let page = query::list_messages(&view, place.mailbox, folder.id, &filter, after, size)?;
+            let messages = describe(view, place, page.items, wanted)?;
+            Ok(Ok(Listed { folder, messages, next: page.next }))
         });
-        let (found, token) = read.await?;
-        let found = found.ok_or_else(|| no_folder(place, folder))?;
-        check_uid_validity(place, &found.folder, request.expected_uid_validity)?;
-        let meta = |(message, email)| api_message(place, message, email);
+        let Seen { value: found, token, staleness } = read.await?;
+        let meta = |described| api_message(place, described, wanted);
         Ok(api::ListMessagesResponse {
             messages: found.messages.into_iter().map(meta).collect(),
             next_page_token: page.write(found.next),
             uid_validity: found.folder.uid_validity,
             uid_next: found.folder.uid_next,
             highest_modseq: found.folder.highest_modseq,
-            token: Some(token.into()),
-            staleness: None,
+            token,
+            staleness,
         })
     }
-}
-
-fn find(
-    view: View<'_>,
-    place: Place,
-    folder: u32,
-    filter: &MessageFilter,
-    after: Option<u32>,
-    size: usize,
-) -> Result<Option<Found>, ReadFault> {
-    let Some(folder) = query::get_folder(&view, place.mailbox, folder)? else { return Ok(None) };
-    let page = query::list_messages(&view, place.mailbox, folder.id, filter, after, size)?;
-    let mut messages = Vec::with_capacity(page.items.len());
-    for message in page.items {
-        let email = query::get_email(&view, place.mailbox, message.email_id)?;
-        messages.push((message, email));
-    }
-    Ok(Some(Found { folder, messages, next: page.next }))
 }
 
 /// As the core takes them.
@@ -103,18 +90,16 @@ pub(super) fn uid_set(ranges: &[UidRange]) -> api::UidSet {
     api::UidSet { ranges: ranges.iter().map(range).collect() }
 }
 
-/// A folder that was made anew has other messages under the same UIDs.
-pub(super) fn check_uid_validity(
-    place: Place,
-    folder: &Folder,
-    expected: u32,
-) -> Result<(), Problem> {
-    if expected == 0 || expected == folder.uid_validity {
+/// Every message that a read looks at is compared with every range.
+pub(super) fn check_ranges(uids: &api::UidSet) -> Result<(), Problem> {
+    uids.validate()?;
+    let (value, limit) = (uids.ranges.len() as u64, UID_RANGES_PER_COMMAND.max);
+    if value <= limit {
         return Ok(());
     }
-    let text = "the folder is not the one you knew; read it again";
-    let problem = Problem::new(Reason::UidValidityChanged, text);
-    Err(problem.database(place.database).current(folder.uid_validity))
+    let text = format!("a set has {value} ranges and may have {limit}; ask for a part at a time");
+    let problem = Problem::new(Reason::LimitExceeded, text);
+    Err(problem.check(UID_RANGES_PER_COMMAND.name).limit(value, limit))
 }
 
 pub(super) fn api_mailbox(database: DatabaseId, mailbox: query::Mailbox) -> api::Mailbox {
@@ -126,27 +111,25 @@ pub(super) fn api_mailbox(database: DatabaseId, mailbox: query::Mailbox) -> api:
         used_bytes: mailbox.size_bytes,
         messages: mailbox.messages,
         create_time: Some(dag_api::convert::timestamp(mailbox.created)),
+        settings: Some(api_settings(&mailbox.settings)),
+        settings_modseq: mailbox.settings_modseq,
+        folders: mailbox.folders,
+        recoverable_items: mailbox.items,
+        recoverable_bytes: mailbox.items_bytes,
     }
 }
 
-pub(super) fn api_message(
-    place: Place,
-    message: Message,
-    email: Option<Email>,
-) -> api::MessageMeta {
-    let mut meta = api::MessageMeta {
-        uid: message.uid,
-        email_id: email_id(place.mailbox, message.email_id),
-        modseq: message.modseq,
-        system_flags: message.system_flags,
-        keywords: message.keywords,
-        save_date: Some(dag_api::convert::timestamp(message.saved)),
-        size: message.size,
-        ..api::MessageMeta::default()
-    };
-    if let Some(email) = email {
-        meta.internal_date = Some(dag_api::convert::timestamp(email.internal_date));
-        meta.blake3 = email.digest.to_vec().into();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_a_million_ranges_is_refused_with_value_and_limit() {
+        let range = api::UidRange { first: 1, last: 2 };
+        let many = api::UidSet { ranges: vec![range; 1_000_000] };
+        let problem = check_ranges(&many).unwrap_err();
+        assert_eq!((problem.facts.value, problem.facts.limit), (Some(1_000_000), Some(1_000)));
+        assert!(check_ranges(&api::UidSet { ranges: vec![range; 1_000] }).is_ok());
+        assert!(check_ranges(&api::UidSet::range(0, 1)).is_err());
     }
-    meta
 }

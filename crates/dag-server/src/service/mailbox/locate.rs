@@ -109,6 +109,7 @@ fn located(node: &Node, record: &MailboxRecord, token: Token) -> api::LocateMail
         mailbox: Some(api::MailboxRef {
             mailbox_id: record.id().to_string(),
             database_id: database.0,
+            actor: Vec::new(),
         }),
         database_name: name.unwrap_or_default(),
         active_node: active.map_or(0, |node| node.0),
