@@ -53,10 +53,10 @@ pub enum Command {
         #[arg(long)]
         node: Option<String>,
     },
-    /// Mailboxes: create, list
+    /// Mailboxes: create, list, show, quota
     #[command(subcommand)]
     Mailbox(MailboxCommand),
-    /// Mail: import, list, fetch, export
+    /// Mail: import, list, fetch, export, trace
     #[command(subcommand)]
     Mail(mail::MailCommand),
     /// A cluster of two sites, mail in, its active node killed, every mail back
@@ -81,6 +81,12 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Mailbox(MailboxCommand::List { db }) => mailbox::list(db, &admin()?, form).await,
         Command::Mailbox(MailboxCommand::Create { addresses, db }) => {
             mailbox::create(&addresses, db, &admin()?, patience, form).await
+        }
+        Command::Mailbox(MailboxCommand::Show { address }) => {
+            mailbox::show_one(&address, &admin()?, patience, form).await
+        }
+        Command::Mailbox(MailboxCommand::SetQuota(args)) => {
+            mailbox::set_quota(&args, &admin()?, patience, form).await
         }
         Command::Mail(mail) => mail::run(mail, &admin()?, patience, form).await,
         Command::Demo(args) => demo::run(args, form).await,
@@ -135,6 +141,10 @@ mod tests {
             "dagctl mailbox create a@example.org --db DB1",
             "dagctl mail import folder more.mbox --to a@example.org",
             "dagctl mail fetch a@example.org 7",
+            "dagctl mail trace --to a@example.org --hours 2",
+            "dagctl mail export a@example.org out --form maildir --folder Sent",
+            "dagctl mailbox show a@example.org",
+            "dagctl mailbox set-quota a@example.org --storage 2GiB --hold true",
             "dagctl help local up",
         ] {
             let words = line.split_whitespace();

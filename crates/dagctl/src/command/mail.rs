@@ -1,22 +1,23 @@
 //! `dagctl mail`: mails in, mails out.
 
-use std::fs;
-use std::io::{BufWriter, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dag_api::Reason;
-use dag_client::v1::{Folder, MessageMeta, SystemFlag};
+use dag_client::v1::{Folder, MessageMeta};
 use dag_client::{Client, Fetched};
 use serde::Serialize;
 
 use crate::admin::Admin;
-use crate::command::mailbox::database_id;
+use crate::command::mailbox::{check_is_database, database_id};
+use crate::command::trace::{self, TraceArgs};
 use crate::connect::{connect, failure};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::mail::export::{ExportForm, Target, flag_names, internal_date};
 use crate::mail::import::{Import, Progress, read_files};
-use crate::mail::{mbox, reader, source};
+use crate::mail::{reader, source};
 use crate::output::{Form, bytes, table};
 
 /// What can be done with mail.
@@ -42,7 +43,9 @@ pub enum MailCommand {
         #[arg(long)]
         folder: Option<String>,
     },
-    /// All messages of a folder into files
+    /// What became of messages, by id, sender or recipient
+    Trace(TraceArgs),
+    /// All messages of a folder into files, with flags and dates
     Export {
         /// The mailbox's address
         address: String,
@@ -80,18 +83,6 @@ pub struct ImportArgs {
     in_flight: usize,
 }
 
-/// The form of an export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum ExportForm {
-    /// UID.eml in a folder.
-    #[default]
-    Eml,
-    /// One file.
-    Mbox,
-    /// A folder with cur, new and tmp; flags are kept.
-    Maildir,
-}
-
 /// The least time that an import waits for a node to take over.
 const IMPORT_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -118,6 +109,10 @@ pub async fn run(
             let client = connect(admin, patience).await?;
             fetch(&client, &address, uid, folder).await
         }
+        MailCommand::Trace(args) => {
+            let client = connect(admin, patience).await?;
+            trace::run(&args, admin, &client, form).await
+        }
         MailCommand::Export { address, into, folder, form: kind } => {
             let client = connect(admin, patience).await?;
             let folder = reader::folder(&client, &address, folder.as_deref()).await?;
@@ -134,6 +129,9 @@ async fn import(
 ) -> Result<(), Failure> {
     let files = source::files(&args.paths, args.format)?;
     if args.create {
+        if args.db.is_none() {
+            check_is_database(admin).await?;
+        }
         create_if_missing(&args, admin, client).await?;
     } else if let Err(error) = client.locate(args.to.as_str()).await {
         let missing = error.problem().is_some_and(|p| p.reason == Reason::MailboxNotFound);
@@ -183,31 +181,15 @@ struct Line {
 }
 
 fn line(message: &MessageMeta) -> Line {
-    let date = message.internal_date.as_ref();
-    let date = date.and_then(|at| jiff::Timestamp::new(at.seconds, at.nanos).ok());
     Line {
         uid: message.uid,
         size: message.size,
         flags: flag_names(message),
-        internal_date: date.map(|date| date.to_string()),
+        internal_date: internal_date(message).map(|date| date.to_string()),
         modseq: message.modseq,
         email_id: message.email_id.clone(),
         delivery_id: message.delivery_id.clone(),
     }
-}
-
-const FLAGS: [(SystemFlag, &str, char); 5] = [
-    (SystemFlag::Answered, "\\Answered", 'R'),
-    (SystemFlag::Flagged, "\\Flagged", 'F'),
-    (SystemFlag::Deleted, "\\Deleted", 'T'),
-    (SystemFlag::Seen, "\\Seen", 'S'),
-    (SystemFlag::Draft, "\\Draft", 'D'),
-];
-
-fn flag_names(message: &MessageMeta) -> Vec<String> {
-    let set = FLAGS.iter().filter(|(flag, ..)| message.system_flags & *flag as u32 != 0);
-    let names = set.map(|(_, name, _)| (*name).to_owned());
-    names.chain(message.keywords.iter().cloned()).collect()
 }
 
 fn show(lines: &[Line]) -> String {
@@ -259,111 +241,4 @@ async fn export(
     form.print(&answer, |_| {
         format!("{count} messages ({}) of {address} in {}", bytes(size), into.display())
     })
-}
-
-/// Where an export goes.
-enum Target {
-    Files(PathBuf),
-    Mbox(BufWriter<fs::File>),
-    Maildir(PathBuf),
-}
-
-impl Target {
-    fn make(into: &Path, kind: ExportForm) -> Result<Self, Failure> {
-        Ok(match kind {
-            ExportForm::Eml => {
-                fs::create_dir_all(into)?;
-                Self::Files(into.to_path_buf())
-            }
-            ExportForm::Mbox => Self::Mbox(BufWriter::new(fs::File::create_new(into)?)),
-            ExportForm::Maildir => {
-                for part in ["cur", "new", "tmp"] {
-                    fs::create_dir_all(into.join(part))?;
-                }
-                Self::Maildir(into.to_path_buf())
-            }
-        })
-    }
-
-    fn put(&mut self, fetched: &Fetched) -> Result<(), Failure> {
-        let message = &fetched.message;
-        match self {
-            Self::Files(folder) => {
-                let name = format!("{:08}.eml", message.uid);
-                fs::write(folder.join(name), &fetched.content)?;
-            }
-            Self::Mbox(file) => mbox::write(file, &fetched.content)?,
-            Self::Maildir(folder) => {
-                let mut flags: Vec<char> = FLAGS
-                    .iter()
-                    .filter(|(flag, ..)| message.system_flags & *flag as u32 != 0)
-                    .map(|(.., letter)| *letter)
-                    .collect();
-                flags.sort_unstable();
-                let flags: String = flags.into_iter().collect();
-                let name = format!("{:010}.{}:2,{flags}", message.uid, message.email_id);
-                fs::write(folder.join("cur").join(name), &fetched.content)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn end(self) -> Result<(), Failure> {
-        if let Self::Mbox(mut file) = self {
-            file.flush()?;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mail::source::Kind;
-
-    fn fetched(uid: u32, flags: u32, content: &'static [u8]) -> Fetched {
-        let message = MessageMeta {
-            uid,
-            system_flags: flags,
-            email_id: format!("e{uid}"),
-            ..MessageMeta::default()
-        };
-        Fetched { message, content: content.into() }
-    }
-
-    #[test]
-    fn every_form_of_export_imports_again_byte_for_byte() {
-        let mails: [&[u8]; 2] = [b"Subject: a\r\n\r\nFrom here\r\n", b"Subject: b\n\n\n"];
-        for (kind, name) in
-            [(ExportForm::Eml, "e"), (ExportForm::Mbox, "m.mbox"), (ExportForm::Maildir, "d")]
-        {
-            let root = tempfile::tempdir().expect("a folder");
-            let into = root.path().join(name);
-            let mut target = Target::make(&into, kind).expect("made");
-            for (uid, mail) in (1..).zip(mails) {
-                target.put(&fetched(uid, SystemFlag::Seen as u32, mail)).expect("put");
-            }
-            target.end().expect("ended");
-            let mut found = Vec::new();
-            for file in source::files(&[into], Kind::Auto).expect("files") {
-                file.read(|mail| {
-                    found.push(mail.content);
-                    true
-                })
-                .expect("mails");
-            }
-            assert_eq!(found, mails, "{kind:?}");
-        }
-    }
-
-    #[test]
-    fn flags_have_their_imap_names() {
-        let set = SystemFlag::Seen as u32 + SystemFlag::Flagged as u32;
-        let message = MessageMeta {
-            system_flags: set,
-            keywords: vec!["work".into()],
-            ..MessageMeta::default()
-        };
-        assert_eq!(flag_names(&message), ["\\Flagged", "\\Seen", "work"]);
-    }
 }

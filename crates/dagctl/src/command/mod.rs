@@ -7,3 +7,4 @@ pub mod local;
 pub mod mail;
 pub mod mailbox;
 pub mod status;
+pub mod trace;

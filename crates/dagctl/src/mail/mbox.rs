@@ -73,8 +73,16 @@ fn unquoted(line: &[u8]) -> &[u8] {
 }
 
 /// Appends a mail to an mbox. A mail whose last line has no end gets one, as the form demands.
-pub fn write(output: &mut impl Write, mail: &[u8]) -> io::Result<()> {
-    output.write_all(b"From MAILER-DAEMON Thu Jan  1 00:00:00 1970\n")?;
+pub fn write(
+    output: &mut impl Write,
+    sender: &str,
+    date: jiff::Timestamp,
+    mail: &[u8],
+) -> io::Result<()> {
+    let is_word = !sender.is_empty() && !sender.contains(|letter: char| letter.is_whitespace());
+    let sender = if is_word { sender } else { "MAILER-DAEMON" };
+    let date = date.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a %b %e %H:%M:%S %Y").to_string();
+    writeln!(output, "From {sender} {date}")?;
     for line in mail.split_inclusive(|byte| *byte == b'\n') {
         let quotes = line.iter().take_while(|byte| **byte == b'>').count();
         if line[quotes..].starts_with(b"From ") {
@@ -107,7 +115,7 @@ mod tests {
         ];
         let mut mbox = Vec::new();
         for mail in mails {
-            write(&mut mbox, mail).expect("written");
+            write(&mut mbox, "a b", jiff::Timestamp::UNIX_EPOCH, mail).expect("written");
         }
         assert_eq!(read(&mbox), mails);
     }

@@ -1,5 +1,6 @@
 //! Mails from files into mailboxes, and back.
 
+pub mod export;
 pub mod import;
 pub mod mbox;
 pub mod reader;

@@ -4,6 +4,7 @@ use dag_client::v1::{Folder, MessageMeta};
 use dag_client::{Client, Fetched};
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 
+use crate::command::mailbox::path;
 use crate::connect::failure;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -11,16 +12,16 @@ use crate::failure::Failure;
 /// Messages that are fetched at the same time.
 const FETCHES: usize = 32;
 
-/// Finds a folder by its name; the INBOX when none is given.
+/// Finds a folder by its path, levels joined by `/`; the INBOX when none is given.
 pub async fn folder(client: &Client, address: &str, name: Option<&str>) -> Result<Folder, Failure> {
     let what = || format!("Cannot read mailbox {address}.");
     let Some(name) = name else {
         return client.inbox(address).await.map_err(|error| failure(what(), &error));
     };
     let folders = client.folders(address).await.map_err(|error| failure(what(), &error))?;
-    let known: Vec<String> = folders.iter().map(|folder| folder.display_name.clone()).collect();
-    let found = folders.into_iter().find(|folder| folder.display_name == name);
-    found.ok_or_else(|| {
+    let known: Vec<String> = folders.iter().map(|folder| path(folder, &folders)).collect();
+    let at = known.iter().position(|known| known == name);
+    at.map(|at| folders[at].clone()).ok_or_else(|| {
         Failure::new(Exit::Failed, format!("Mailbox {address} has no folder `{name}`."))
             .why(format!("its folders: {}", known.join(", ")))
     })
