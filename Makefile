@@ -39,6 +39,11 @@ test: build ## Every test of one machine's code; no root, no network, no fixed p
 	@grep -q "$(MARKER)" $(BIN)/sim || { echo "the mark of planted faults is not in sim: this proves nothing"; exit 1; }
 	@! grep -l "$(MARKER)" $(BIN)/holdfastd $(BIN)/dagctl || { echo "built with planted faults: do not ship"; exit 1; }
 
+.PHONY: examples
+examples: build ## The example front ends against a local cluster; the Python one where grpcio is
+	$(CARGO) build $(FLAGS) $(SHIPPED) --bins --example front_end
+	tools/examples $(BIN)
+
 .PHONY: chaos
 chaos: build ## Real processes under real faults
 	$(CARGO) test $(FLAGS) $(PLANTED) --test power -- --nocapture
