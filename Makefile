@@ -35,7 +35,7 @@ demo: build ## A two-site DAG: mails in, its active node killed, every mail back
 .PHONY: test
 test: build ## Every test of one machine's code; no root, no network, no fixed port
 	$(CARGO) test $(FLAGS) $(SHIPPED) --exclude cluster --lib --bins --test it --test planted --test process
-	$(CARGO) test $(FLAGS) $(PLANTED) --test mutants --test schedules --test explored
+	$(CARGO) test $(FLAGS) $(PLANTED) --test mutants --test parts --test schedules --test explored
 	@grep -q "$(MARKER)" $(BIN)/sim || { echo "the mark of planted faults is not in sim: this proves nothing"; exit 1; }
 	@! grep -l "$(MARKER)" $(BIN)/holdfastd $(BIN)/dagctl || { echo "built with planted faults: do not ship"; exit 1; }
 

@@ -51,28 +51,3 @@ impl Dice {
         &from[self.below(from.len() as u64) as usize]
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_seed_draws_the_same_and_forks_are_independent() {
-        let mut one = Dice::new(7);
-        let mut two = Dice::new(7);
-        assert_eq!(one.next(), two.next());
-        let fork = one.fork("net").next();
-        assert_eq!(fork, two.fork("net").next());
-        assert_ne!(fork, two.fork("work").next());
-        assert_eq!(one.next(), two.next());
-    }
-
-    #[test]
-    fn draws_stay_within_their_bounds() {
-        let mut dice = Dice::new(1);
-        for _ in 0..1000 {
-            assert!((3..=5).contains(&dice.between(3, 5)));
-            assert!(!dice.chance(0) && dice.chance(1000));
-        }
-    }
-}

@@ -7,13 +7,20 @@ use std::time::Duration;
 use dag_types::{DatabaseId, Generation, ReplicaId};
 use history::event::Fault as Happened;
 use replication::Member;
+use storage::disk::SimDisk;
 
 use crate::damage::{forge, lose_tail, newest_segments, rot};
 use crate::nemesis::{DiskCall, Fault, Planned};
 use crate::network::sides;
 use crate::node::Assigned;
-use crate::shape::{CLIENTS, NODES, WITNESS, site};
+use crate::shape::{CLIENTS, NODES, WITNESS, mailbox_databases, site};
+use crate::work::Client;
 use crate::world::World;
+
+/// What each call of a disk takes longer while a voter is waited for.
+const VOTERS_DISK: Duration = Duration::from_millis(4);
+/// The longest pause of somebody who reads on at an old leader.
+const READ_ON_MS: u64 = 40;
 
 /// Faults that are under way.
 #[derive(Default)]
@@ -39,6 +46,8 @@ enum Undo {
     DiskSpeed(u64),
     Capacity(u64),
     Clock(u64),
+    /// All disks are fast again, and no vote ends anybody.
+    Voters(DatabaseId),
     Stray(DatabaseId, Assigned),
 }
 
@@ -47,6 +56,7 @@ impl UnderWay {
     pub fn step(&mut self, world: &mut World, due: &[Planned]) {
         let now = world.now_ms;
         self.notice_power_cuts(world);
+        self.notice_votes(world);
         let (over, rest): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.undone).into_iter().partition(|(at, _)| *at <= now);
         self.undone = rest;
@@ -65,6 +75,9 @@ impl UnderWay {
             undo.carry_out(world);
         }
         self.cuts.clear();
+        self.waiting.clear();
+        world.traps.clear();
+        world.sprung.clear();
         world.network.heal();
         for id in 1..=NODES {
             let node = world.nodes.get_mut(&id).expect("a node of the shape");
@@ -95,6 +108,15 @@ impl UnderWay {
                 let for_ms = planned.map_or(50, |at| self.cuts.remove(at).1);
                 self.note(world, "power_cut", vec![id], for_ms);
                 self.undo(world, for_ms, Undo::Start(id));
+            }
+        }
+    }
+
+    /// Whoever told of a vote that was waited for loses power before it does anything else.
+    fn notice_votes(&mut self, world: &mut World) {
+        for node in std::mem::take(&mut world.sprung) {
+            if let Some(nodes) = self.down(world, &[node], 50, true) {
+                self.note(world, "crash", nodes, 50);
             }
         }
     }
@@ -140,6 +162,24 @@ impl UnderWay {
                 let leader = world.serving(DatabaseId(database))?;
                 self.down(world, &[leader], for_ms, true)
             }
+            Fault::CrashVoter { database, votes } => {
+                let database = DatabaseId(database);
+                let leader = world.serving(database)?;
+                world.traps.insert(database, votes);
+                for node in world.nodes.values() {
+                    node.disk.slow_down(VOTERS_DISK);
+                }
+                self.undo(world, for_ms, Undo::Voters(database));
+                self.down(world, &[leader], for_ms, true)
+            }
+            Fault::StaleLeader { database, permille } => {
+                let leader = world.serving(DatabaseId(database))?;
+                self.cut(world, sides(&BTreeSet::from([leader]), 1..=NODES), for_ms);
+                world.nodes.get_mut(&leader)?.clock_permille = permille;
+                self.undo(world, for_ms, Undo::Clock(leader));
+                read_on(world, leader, for_ms);
+                Some(vec![leader])
+            }
             Fault::PowerCut { node, disk_calls } => {
                 if runs(world, node) {
                     world.nodes[&node].disk.cut_after(disk_calls);
@@ -168,6 +208,7 @@ impl UnderWay {
             Fault::IsolateLeader { database } => {
                 let leader = world.serving(DatabaseId(database))?;
                 self.cut(world, sides(&BTreeSet::from([leader]), 1..=NODES), for_ms);
+                read_on(world, leader, for_ms);
                 Some(vec![leader])
             }
             Fault::SiteCut { site: at, with_witness } => {
@@ -255,18 +296,9 @@ impl UnderWay {
                 }
                 Some(vec![node])
             }
-            Fault::BitRot { node, draw } => {
-                let down = self.down(world, &[node], for_ms, true)?;
-                rot(world.nodes[&node].disk.sim(), draw).then_some(down)
-            }
-            Fault::LostTail { node, draw } => {
-                let down = self.down(world, &[node], for_ms, true)?;
-                lose_tail(world.nodes[&node].disk.sim(), draw).then_some(down)
-            }
-            Fault::Forged { node, draw } => {
-                let down = self.down(world, &[node], for_ms, true)?;
-                forge(world.nodes[&node].disk.sim(), draw).then_some(down)
-            }
+            Fault::BitRot { node, draw } => self.damage(world, node, for_ms, draw, rot),
+            Fault::LostTail { node, draw } => self.damage(world, node, for_ms, draw, lose_tail),
+            Fault::Forged { node, draw } => self.damage(world, node, for_ms, draw, forge),
             Fault::Misplaced { node, draw } => {
                 let disk = world.nodes[&node].disk.sim();
                 let logs = newest_segments(disk);
@@ -276,6 +308,19 @@ impl UnderWay {
             }
             _ => unreachable!("every other fault was carried out before"),
         }
+    }
+
+    /// Harm that a disk does while its node is down, which it may be already.
+    fn damage(
+        &mut self,
+        world: &mut World,
+        node: u64,
+        for_ms: u64,
+        draw: u64,
+        harm: impl FnOnce(&SimDisk, u64) -> bool,
+    ) -> Option<Vec<u64>> {
+        self.down(world, &[node], for_ms, true);
+        harm(world.nodes[&node].disk.sim(), draw).then(|| vec![node])
     }
 
     /// A copy of generation 2 on the witness, which takes the others for its voters.
@@ -302,6 +347,21 @@ impl UnderWay {
     }
 }
 
+/// Somebody has not heard that a node leads no more, and goes on reading everything there.
+fn read_on(world: &mut World, node: u64, for_ms: u64) {
+    for database in mailbox_databases() {
+        let serves =
+            world.nodes[&node].group(database).is_some_and(|group| group.serving().is_ok());
+        if serves {
+            let name = format!("old-{database}-{}", world.now_ms);
+            let (dice, mailboxes) = (world.dice(&name), world.schedule.weather.mailboxes);
+            let reader =
+                Client::new(world.work.clone(), dice, database, mailboxes, READ_ON_MS, name);
+            world.spawn_client(reader.read_at(node, Duration::from_millis(for_ms)));
+        }
+    }
+}
+
 fn runs(world: &World, node: u64) -> bool {
     world.nodes[&node].life.is_some()
 }
@@ -318,6 +378,10 @@ impl Undo {
             Self::Loss => world.network.set_loss(None),
             Self::DiskSpeed(node) => world.nodes[&node].disk.slow_down(Duration::ZERO),
             Self::Capacity(node) => world.nodes[&node].disk.sim().set_capacity(64 << 30),
+            Self::Voters(database) => {
+                world.traps.remove(&database);
+                world.nodes.values().for_each(|node| node.disk.slow_down(Duration::ZERO));
+            }
             Self::Clock(node) => {
                 world.nodes.get_mut(&node).expect("a node").clock_permille = 1000;
             }

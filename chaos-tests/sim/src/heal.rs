@@ -168,19 +168,22 @@ pub fn standing(world: &World, database: DatabaseId) -> String {
     for node in world.nodes.values() {
         let Some(group) = node.group(database) else { continue };
         let status = group.status();
+        let index = |at: Option<dag_types::LogId>| at.map(|at| at.index);
         words.push(format!(
-            "node {} replica {} {:?} term {} last {:?} applied {:?} purged {:?} failed {:?} \
-             quarantine {} voters {:?}",
+            "node {} replica {} {:?} term {} last {:?} durable {:?} committed {:?} applied {:?} \
+             purged {:?} failed {:?} voters {:?} followers {:?}",
             node.id,
             status.replica,
             status.role,
             status.term,
-            status.last.map(|at| at.index),
-            status.applied.map(|at| at.index),
-            status.purged.map(|at| at.index),
+            index(status.last),
+            index(status.durable),
+            index(status.committed),
+            index(status.applied),
+            index(status.purged),
             status.failed,
-            status.vote_quarantine,
             status.members.iter().filter(|m| m.voter).map(|m| m.replica.0).collect::<Vec<_>>(),
+            status.followers.iter().map(|f| (f.replica.0, index(f.matched))).collect::<Vec<_>>(),
         ));
     }
     words.join("; ")

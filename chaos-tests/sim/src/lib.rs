@@ -12,6 +12,8 @@
 //! | [`world`], [`node`], [`network`], [`power`] | time, nodes, links and disks |
 //! | [`server`], [`work`] | the front-end service's stand-in, and the clients |
 //! | [`faults`], [`damage`], [`heal`], [`run`] | faults, healing, the phases of a run and its verdict |
+//! | [`promise`] | what a copy told, and must still know after a loss of power |
+//! | [`stale`], [`upgrade`] | scenes without dice: an old leader, an entry from a newer version |
 //! | [`minimise`] | a failing schedule made small |
 //!
 //! Why it has an executor of its own: `docs/decisions/0004-simulation.md`.
@@ -28,10 +30,12 @@ pub mod network;
 pub mod node;
 pub mod panics;
 pub mod power;
+pub mod promise;
 pub mod run;
 pub mod schedule;
 pub mod server;
 pub mod shape;
+pub mod stale;
 pub mod trace;
 pub mod upgrade;
 pub mod work;

@@ -186,6 +186,8 @@ struct Seeds {
 struct Totals {
     runs: AtomicU64,
     failing: Mutex<Vec<u64>>,
+    /// Good runs in which too few faults happened: they count for nothing.
+    short: AtomicU64,
     simulated_ms: AtomicU64,
     operations: AtomicU64,
     faults: AtomicU64,
@@ -230,21 +232,34 @@ fn many(seeds: Seeds, jobs: usize, out: &Path) -> anyhow::Result<bool> {
     let (least_ms, least_faults) = least.unwrap_or_default();
     println!(
         "{runs} schedules in {seconds:.1} s ({:.0} a minute), {} simulated s, {} operations, {} \
-         faults, in each at least {least_ms} simulated ms and {least_faults} faults, {} failing \
-         {failing:?}",
+         faults, in each at least {least_ms} simulated ms and {least_faults} faults, {} more with \
+         too few faults, {} failing {failing:?}",
         runs as f64 / seconds * 60.0,
         totals.simulated_ms.load(Ordering::Relaxed) / 1000,
         totals.operations.load(Ordering::Relaxed),
         totals.faults.load(Ordering::Relaxed),
+        totals.short.load(Ordering::Relaxed),
         failing.len(),
     );
     Ok(failing.is_empty())
 }
 
+/// After so many schedules a line says how far it is.
+const PROGRESS: u64 = 500;
+
 fn one(seed: u64, seeds: &Seeds, totals: &Totals, out: &Path) -> anyhow::Result<()> {
     let schedule = Schedule::draw(seed);
     let outcome = run(&schedule, false);
-    totals.runs.fetch_add(1, Ordering::Relaxed);
+    if outcome.proves_too_little() {
+        totals.short.fetch_add(1, Ordering::Relaxed);
+        println!("seed {seed} counts for nothing: {}", outcome.words().join("; "));
+        return Ok(());
+    }
+    let runs = totals.runs.fetch_add(1, Ordering::Relaxed) + 1;
+    if runs.is_multiple_of(PROGRESS) {
+        let failing = totals.failing.lock().unwrap_or_else(|poison| poison.into_inner()).len();
+        println!("{runs} schedules so far, {failing} failing");
+    }
     totals.simulated_ms.fetch_add(outcome.simulated_ms, Ordering::Relaxed);
     totals.operations.fetch_add(outcome.history.operations.len() as u64, Ordering::Relaxed);
     totals.faults.fetch_add(outcome.faults as u64, Ordering::Relaxed);
@@ -261,7 +276,9 @@ fn one(seed: u64, seeds: &Seeds, totals: &Totals, out: &Path) -> anyhow::Result<
         totals.stop.store(true, Ordering::Relaxed);
     }
     println!("seed {seed}: {}", outcome.words().join("\n  "));
-    if !seeds.keep_going {
+    if seeds.keep_going {
+        keep(&schedule, out, seed)?;
+    } else {
         let kind = outcome.kind().context("a failing run has a finding")?;
         let small = minimise::minimise(&schedule, &kind, 60);
         store(&small, &run(&small, false), out, seed)?;
@@ -269,11 +286,17 @@ fn one(seed: u64, seeds: &Seeds, totals: &Totals, out: &Path) -> anyhow::Result<
     Ok(())
 }
 
-fn store(schedule: &Schedule, outcome: &Outcome, out: &Path, seed: u64) -> anyhow::Result<()> {
+/// Stores a schedule, so that it outlives the version that drew it; gives its file.
+fn keep(schedule: &Schedule, out: &Path, seed: u64) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(out).with_context(|| format!("make {}", out.display()))?;
     let file = out.join(format!("seed-{seed}.json"));
     fs::write(&file, serde_json::to_string_pretty(schedule)?)
         .with_context(|| format!("write {}", file.display()))?;
+    Ok(file)
+}
+
+fn store(schedule: &Schedule, outcome: &Outcome, out: &Path, seed: u64) -> anyhow::Result<()> {
+    let file = keep(schedule, out, seed)?;
     println!("smaller, with {} faults:", schedule.faults.len());
     schedule.faults.iter().for_each(|planned| println!("  {planned}"));
     for violation in outcome.report.iter().flat_map(|report| report.violations()) {

@@ -162,6 +162,15 @@ impl Network {
         state.loss_permille = 0;
     }
 
+    /// Nothing is on its way any more.
+    pub fn clear(&self) {
+        let (pipes, posts) = {
+            let mut state = self.lock();
+            (std::mem::take(&mut state.pipes), std::mem::take(&mut state.posts))
+        };
+        drop((pipes, posts));
+    }
+
     /// Sends a single message; it calls `arrive` unless it gets lost.
     pub fn post(&self, from: u64, to: u64, arrive: Box<dyn FnOnce() + Send>) {
         let mut state = self.lock();

@@ -74,6 +74,10 @@ pub struct Node {
     pub clock_permille: u64,
     /// Ticks that it has not been given.
     pub paused_ms: Option<u64>,
+    /// Milliseconds that its clock made while it ran.
+    pub ran_ms: u64,
+    /// The same when it stopped last.
+    pub stopped_ran_ms: u64,
     fraction: u64,
     dice: Dice,
     starts: u64,
@@ -98,6 +102,7 @@ pub struct Shared {
     pub journal: Mutex<Vec<(u64, GroupEvent)>>,
     /// What the world looks at.
     pub state: Mutex<Running>,
+    disk: PowerDisk,
     trace: Trace,
 }
 
@@ -157,6 +162,8 @@ impl Node {
             life: None,
             clock_permille: 1000,
             paused_ms: None,
+            ran_ms: 0,
+            stopped_ran_ms: 0,
             fraction: 0,
             dice,
             starts: 0,
@@ -177,6 +184,7 @@ impl Node {
             boot: Mutex::default(),
             journal: Mutex::default(),
             state: Mutex::default(),
+            disk: self.disk.clone(),
             trace: self.trace.clone(),
         });
         let boot = BootOf {
@@ -197,6 +205,7 @@ impl Node {
     pub fn stop(&mut self, network: &Network, power_loss: bool) -> Option<Arc<Shared>> {
         let life = self.life.take()?;
         self.disk.cut();
+        self.stopped_ran_ms = self.ran_ms;
         network.leave(self.id, power_loss);
         drop(life.runtime);
         if power_loss {
@@ -221,6 +230,7 @@ impl Node {
         self.fraction += self.clock_permille;
         let whole = self.fraction / 1000;
         self.fraction %= 1000;
+        self.ran_ms += whole;
         for _ in 0..whole {
             life.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
         }
@@ -298,7 +308,9 @@ impl Shared {
             let (Some(place), Some(registry)) = (&state.place, &state.registry) else { return };
             (place.clone(), registry.clone())
         };
-        match self.open_copy(&place, database, assigned) {
+        let opened = self.open_copy(&place, database, assigned);
+        wait_for(&self.disk, self.disk.take_latency()).await;
+        match opened {
             Ok(opened) => {
                 let copy = opened.copy.clone();
                 let attached = place.flusher.attach(copy.clone());
@@ -408,14 +420,14 @@ pub fn store(id: u64) -> StoreId {
 }
 
 /// A runtime whose clock stands still unless it is told otherwise, and whose own choices follow
-/// from the dice. A panic in any task is a panic of the world.
+/// from the dice. A panic in any task is a panic of the world, which looks for it after each tick:
+/// tokio's own shutdown at a panic wakes tasks while it holds what waking needs, and ends the process.
 pub fn runtime(dice: &mut Dice) -> tokio::runtime::Runtime {
     let seed = tokio::runtime::RngSeed::from_bytes(&dice.next().to_be_bytes());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .rng_seed(seed)
-        .unhandled_panic(tokio::runtime::UnhandledPanic::ShutdownRuntime)
         .build()
         .expect("a runtime needs nothing from the system");
     // Puts the clock on a whole millisecond, which timers are rounded to.
@@ -460,7 +472,8 @@ impl BootOf {
         let ring = wake.clone();
         volume.set_waker(Arc::new(move || ring.notify_one()));
         let pace = self.weather.disk_pause_permille;
-        let _driving = Rt::spawn(drive(driver, wake, clock, self.dice.fork("disk"), pace));
+        let (power, pace_dice) = (self.disk.clone(), self.dice.fork("disk"));
+        let _driving = Rt::spawn(drive(driver, power, wake, clock, pace_dice, pace));
         let flusher = Arc::new(Flusher::inline(flush_rules(&self.weather)));
         let _flushing = Rt::spawn(flush(flusher.clone(), clock));
         let peers = known_peers(&root.identity());
@@ -529,6 +542,7 @@ fn flush_rules(weather: &Weather) -> FlushRules {
 /// dice: virtual time has no finer grain, and crashes must be able to come between any two calls.
 async fn drive(
     mut driver: VolumeDriver,
+    disk: PowerDisk,
     wake: Arc<Notify>,
     clock: impl Fn() -> Millis,
     mut dice: Dice,
@@ -537,12 +551,11 @@ async fn drive(
     loop {
         match driver.pump(clock()) {
             Pumped::Again(took) => {
-                let whole = took.as_millis() as u64 + u64::from(dice.chance(pace_permille));
-                if whole > 0 {
-                    tokio::time::sleep(Duration::from_millis(whole)).await;
-                } else {
-                    tokio::task::yield_now().await;
+                if dice.chance(pace_permille) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
+                wait_for(&disk, took).await;
+                tokio::task::yield_now().await;
             }
             Pumped::Wait(None) => wake.notified().await,
             Pumped::Wait(Some(at)) => {
@@ -554,6 +567,16 @@ async fn drive(
                 }
             }
         }
+    }
+}
+
+/// Waits as long as the disk took, but no longer than it is slow.
+async fn wait_for(disk: &PowerDisk, took: Duration) {
+    let mut left = took.as_millis() as u64;
+    while left > 0 {
+        let part = left.min(20);
+        tokio::time::sleep(Duration::from_millis(part)).await;
+        left = if disk.is_slow() { left - part } else { 0 };
     }
 }
 

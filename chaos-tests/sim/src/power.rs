@@ -72,6 +72,11 @@ impl PowerDisk {
         self.power().slow = by;
     }
 
+    /// Whether calls take longer than they should.
+    pub fn is_slow(&self) -> bool {
+        self.power().slow > Duration::ZERO
+    }
+
     /// Calls so far.
     pub fn calls(&self) -> u64 {
         self.power().calls

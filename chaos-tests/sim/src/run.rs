@@ -5,7 +5,7 @@
 //! become well; *after*, they work again; at last every mailbox is read and all copies are compared
 //! at one mark. What was asked, answered and journalled is judged by `history`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::faults::UnderWay;
 use crate::heal::{heal, is_level, repeat, standing};
-use crate::nemesis::Planned;
+use crate::nemesis::{FAULTS_MIN, Planned};
 use crate::panics;
 use crate::schedule::Schedule;
 use crate::server::Request;
@@ -32,9 +32,6 @@ use crate::world::{World, lock};
 
 /// The mark at which copies are compared.
 const MARK: u64 = 1;
-/// A run with fewer faults than these (and than it planned) does not count.
-const FAULTS_MIN: usize = 5;
-
 /// What came of a run.
 pub struct Outcome {
     /// Hash of everything that happened.
@@ -116,6 +113,7 @@ pub fn run(schedule: &Schedule, keep_trace: bool) -> Outcome {
         faults: record.under_way.happened.len(),
     };
     // A node that panicked may panic again while it is taken apart.
+    let _ = catch_unwind(AssertUnwindSafe(|| world.end()));
     let _ = catch_unwind(AssertUnwindSafe(|| drop(world)));
     let _ = panics::take();
     outcome
@@ -346,7 +344,7 @@ impl Record {
         });
         let run = Run {
             reproduce: format!("sim run --seed {} --count 1", schedule.seed),
-            promised_faults: Vec::new(),
+            promised_faults: promised(schedule),
             acknowledged_min: 3,
             copies: copies.collect(),
             gated: false,
@@ -367,6 +365,13 @@ impl Record {
             journal,
         }
     }
+}
+
+/// The faults without which the run proves nothing.
+fn promised(schedule: &Schedule) -> Vec<String> {
+    let planned = schedule.faults.iter().filter(|planned| planned.fault.always_happens());
+    let kinds: BTreeSet<&str> = planned.map(|planned| planned.fault.kind()).collect();
+    kinds.into_iter().map(str::to_owned).collect()
 }
 
 /// Each boot began right before its first line.

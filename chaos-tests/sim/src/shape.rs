@@ -72,19 +72,3 @@ impl Placement {
         members.map(|(replica, node)| (*replica, Member { node: *node })).collect()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_active_site_holds_the_majority_of_the_voters() {
-        for database in mailbox_databases() {
-            let placement = Placement::first(database);
-            let nodes: Vec<u64> = placement.voters.iter().map(|r| placement.members[r].0).collect();
-            let active = if database.0 % 2 == 0 { 0 } else { 1 };
-            assert_eq!(nodes.iter().filter(|node| site(**node) == active).count(), 2);
-            assert_eq!((placement.members.len(), placement.voters.len()), (4, 3));
-        }
-    }
-}

@@ -26,10 +26,16 @@ pub fn run(seed: u64) -> Vec<String> {
     schedule.faults.clear();
     let database = DatabaseId(FIRST_DATABASE);
     let mut world = World::new(&schedule, false);
-    if !setup(&mut world) || !world.until(5_000, |world| is_level(world, database)) {
+    let found = scene(&mut world, database);
+    world.end();
+    found
+}
+
+fn scene(world: &mut World, database: DatabaseId) -> Vec<String> {
+    if !setup(world) || !world.until(5_000, |world| is_level(world, database)) {
         return vec!["S9: the cluster does not come up".to_owned()];
     }
-    let Some(unknown) = plant(&mut world, database) else {
+    let Some(unknown) = plant(world, database) else {
         return vec!["S9: the copies are not level".to_owned()];
     };
     (1..=NODES).for_each(|id| world.stop(id, true));

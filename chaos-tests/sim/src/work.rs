@@ -214,6 +214,24 @@ impl Client {
         }
     }
 
+    /// Reads every mailbox at one node, again and again, whoever serves by then.
+    pub async fn read_at(mut self, node: u64, patience: Duration) {
+        let limit = Instant::now() + patience;
+        while Instant::now() < limit && self.work.going.load(Ordering::Relaxed) {
+            for mailbox in self.mailboxes.clone() {
+                let id = self.begin_read(mailbox);
+                let request = Request::Read { database: self.database, mailbox };
+                let reply = self.work.ask(node, request).await;
+                if let Some(Reply::Broken(what)) = &reply {
+                    self.report(format!("{} at node {node}: {what}", self.name));
+                }
+                self.end_read(id, mailbox, reply);
+            }
+            let pause = self.dice.between(1, self.think_ms);
+            sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
     /// Reads every mailbox once, until each read was answered.
     pub async fn read_all(mut self, patience: Duration) -> bool {
         let limit = Instant::now() + patience;
@@ -395,11 +413,24 @@ impl Client {
     }
 
     async fn read(&mut self, mailbox: MailboxId) -> bool {
-        let op = Op::Read { place: inbox(mailbox), mode: ReadMode::Linearizable };
-        let id = self.work.invoke(self.number, op);
+        let id = self.begin_read(mailbox);
         let request = Request::Read { database: self.database, mailbox };
-        let (outcome, read) = match self.attempts(request).await {
-            Attempts::Answered(Reply::Seen(seen, token)) => {
+        let reply = match self.attempts(request).await {
+            Attempts::Answered(reply) => Some(reply),
+            Attempts::Refused | Attempts::Unsure => None,
+        };
+        self.end_read(id, mailbox, reply)
+    }
+
+    fn begin_read(&self, mailbox: MailboxId) -> u64 {
+        let op = Op::Read { place: inbox(mailbox), mode: ReadMode::Linearizable };
+        self.work.invoke(self.number, op)
+    }
+
+    /// Notes what became of a read, and whether it saw anything.
+    fn end_read(&mut self, id: u64, mailbox: MailboxId, reply: Option<Reply>) -> bool {
+        let (outcome, read) = match reply {
+            Some(Reply::Seen(seen, token)) => {
                 let uids = seen.messages.iter().map(|message| message.uid).collect();
                 self.known.insert(mailbox, uids);
                 self.highest.insert(mailbox, seen.highest_modseq.max(1));

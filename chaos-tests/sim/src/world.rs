@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 use crate::dice::Dice;
 use crate::network::Network;
 use crate::node::{Assigned, LINEAGE, Node, Rt, Shared, runtime, store};
+use crate::panics;
+use crate::promise::Promise;
 use crate::schedule::Schedule;
 use crate::server::{Acknowledged, serve};
 use crate::shape::{NODES, Placement, databases};
@@ -29,17 +31,6 @@ struct Door {
     runtime: tokio::runtime::Handle,
     shared: Arc<Shared>,
     dice: Dice,
-}
-
-/// What a copy told before its node went down, and must still know afterwards.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Promise {
-    /// The last entry that it told to be durable, and when.
-    pub durable: Option<(u64, u64)>,
-    /// The last entry that it told to have applied.
-    pub applied: Option<u64>,
-    /// The greatest term that it told to have voted in.
-    pub voted: u64,
 }
 
 /// Everything of one run.
@@ -66,6 +57,10 @@ pub struct World {
     pub failed: BTreeMap<(u64, DatabaseId), String>,
     /// Copies that lost what no check can find, and were taken out of service.
     pub condemned: BTreeSet<(u64, DatabaseId)>,
+    /// Databases whose next vote but so many ends the node that tells of it.
+    pub traps: BTreeMap<DatabaseId, u64>,
+    /// Nodes that told of such a vote.
+    pub sprung: Vec<u64>,
     /// What copies told.
     pub promises: BTreeMap<(u64, DatabaseId, ReplicaId), Promise>,
     /// The nodes' journals so far.
@@ -84,6 +79,8 @@ pub struct World {
 impl World {
     /// A world before its first tick; with `keep_trace` the trace is kept as text.
     pub fn new(schedule: &Schedule, keep_trace: bool) -> Self {
+        panics::keep();
+        let _ = panics::take();
         let dice = Dice::new(schedule.seed);
         let trace = Trace::new(keep_trace);
         let weather = &schedule.weather;
@@ -117,6 +114,8 @@ impl World {
             harmed: BTreeSet::new(),
             failed: BTreeMap::new(),
             condemned: BTreeSet::new(),
+            traps: BTreeMap::new(),
+            sprung: Vec::new(),
             promises: BTreeMap::new(),
             journal: Vec::new(),
             next_replica: 200,
@@ -147,6 +146,7 @@ impl World {
         self.nodes.values_mut().for_each(Node::tick);
         self.clients.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
         self.gather();
+        panics::go_on();
     }
 
     /// So many ticks.
@@ -225,6 +225,12 @@ impl World {
         waiting.try_recv().ok()
     }
 
+    /// Ends every node: what they share with one another keeps them alive otherwise.
+    pub fn end(&mut self) {
+        (1..=NODES).for_each(|id| self.stop(id, false));
+        self.network.clear();
+    }
+
     /// Runs something among the clients.
     pub fn spawn_client(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.clients.spawn(future);
@@ -270,7 +276,9 @@ impl World {
     fn gather_from(&mut self, shared: &Shared, power_off: bool) {
         let events = std::mem::take(&mut *lock(&shared.journal));
         for (at, event) in events {
-            if !power_off {
+            // Nobody heard what was told when the power went. A cut that was begun may be on disk.
+            let begun = matches!(event.event, Event::Cut { durable: false, .. });
+            if !power_off || begun {
                 self.note_event(shared, at, event);
             }
         }
@@ -284,19 +292,22 @@ impl World {
             return;
         };
         let copy = copy_of(database, assigned);
+        let ran_ms = self.nodes[&node].ran_ms;
         let promise = self.promises.entry((node, database, replica)).or_default();
         let noted = match event {
             Event::Durable { last } => {
-                promise.durable = promise.durable.max(Some((last.index, at)));
+                promise.durable(last.index, ran_ms);
                 None
             }
-            Event::Applied { last } | Event::Installed { applied: last } => {
-                promise.applied = promise.applied.max(Some(last.index));
+            Event::Cut { last, durable } => {
+                promise.cut(last.map(|last| last.index), durable);
                 None
             }
+            Event::Applied { .. } | Event::Installed { .. } => None,
             Event::Voted { term, replica, committed } => {
                 promise.voted = promise.voted.max(term);
                 self.check_term(node, database, assigned, term);
+                self.spring(node, database, committed);
                 // A committed one is the vote that others gave to the leader of this term.
                 let voted_for = replica.0;
                 (!committed).then_some(journal::Event::Voted { copy, term, voted_for })
@@ -323,6 +334,17 @@ impl World {
         }
     }
 
+    fn spring(&mut self, node: u64, database: DatabaseId, committed: bool) {
+        match self.traps.get_mut(&database) {
+            Some(0) if !committed => {
+                self.traps.remove(&database);
+                self.sprung.push(node);
+            }
+            Some(left) if !committed => *left -= 1,
+            _ => {}
+        }
+    }
+
     /// A term belongs to the generation of the copy: no vote of another one may ever reach it.
     fn check_term(&mut self, node: u64, database: DatabaseId, assigned: Assigned, term: u64) {
         let of_term = Generation::of_term(term);
@@ -337,6 +359,8 @@ impl World {
 
     /// A copy Failed. Where no fault was made on its disk, that is a finding.
     pub fn copy_failed(&mut self, node: u64, database: DatabaseId, reason: &str) {
+        // What panics while an entry is applied is caught there, and fails the copy.
+        panics::forgive(reason);
         self.failed.insert((node, database), reason.to_owned());
         if !self.harmed.contains(&node) {
             self.find(format!(
@@ -394,19 +418,24 @@ impl World {
         let event = journal::Event::ReplicaOpened { copy, store, path };
         self.write_journal(self.now_ns(), shared, event);
         let key = (node, database, opened.replica);
-        let Some(promise) = self.promises.get(&key).copied() else { return };
+        let Some(promise) = self.promises.get_mut(&key) else { return };
+        let (found, kept) = (opened.last.map(|last| last.index), promise.kept());
         let lost_vote = opened.vote_term < promise.voted;
-        let kept = promise.durable.map(|(index, _)| index).min(promise.applied);
-        let lost_log = opened.last.map(|last| last.index) < kept;
-        let told_at = promise.durable.map_or(0, |(_, at)| at);
-        let unclaimed = self.now_ns().saturating_sub(told_at) < UNCLAIMED_NS;
-        if !lost_vote && !lost_log {
+        let lost_at = promise.lost_at(found);
+        promise.opened(found);
+        let voted = promise.voted;
+        if !lost_vote && lost_at.is_none() {
             return;
         }
+        let slow = self.schedule.slows_disk_of(node);
+        let unclaimed = lost_at.is_some_and(|at| {
+            let (ran, patience) = (self.nodes[&node].stopped_ran_ms, unclaimed_ms(slow));
+            at + patience > ran
+        });
         let what = format!(
-            "node {node} database {database}: it told to hold {kept:?} and a vote of term {}, and \
-             was opened with {:?} and a vote of term {}",
-            promise.voted, opened.last, opened.vote_term
+            "node {node} database {database}: it told to hold entry {kept:?} and a vote of term \
+             {}, and was opened with {:?} and a vote of term {}",
+            voted, opened.last, opened.vote_term
         );
         if self.harmed.contains(&node) && unclaimed && !lost_vote {
             // The disk lost a write that no later one had vouched for. No check can find that; a
@@ -455,8 +484,10 @@ impl World {
     }
 }
 
-/// How long a log may take to vouch for its last write, with a slow disk.
-const UNCLAIMED_NS: u64 = 1_500_000_000;
+/// How long a log may take to vouch for its last write, by the node's own clock.
+fn unclaimed_ms(slow_disk: bool) -> u64 {
+    if slow_disk { 1_500 } else { 100 }
+}
 
 fn copy_of(database: DatabaseId, assigned: Assigned) -> CopyOf {
     CopyOf { database: database.0, generation: assigned.generation.0, replica: assigned.replica.0 }

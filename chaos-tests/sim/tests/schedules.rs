@@ -95,6 +95,14 @@ fn every_saved_schedule_holds_now() {
 }
 
 #[test]
+fn an_old_leader_with_a_slow_clock_answers_no_read() {
+    panics::keep();
+    for seed in 1..=3 {
+        assert_eq!(sim::stale::run(seed), Vec::<String>::new(), "seed {seed}");
+    }
+}
+
+#[test]
 fn an_entry_of_an_unknown_type_stops_every_copy_that_meets_it() {
     panics::keep();
     assert_eq!(sim::upgrade::run(1), Vec::<String>::new());

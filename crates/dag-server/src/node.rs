@@ -404,7 +404,7 @@ fn matters(database: DatabaseId, event: &replication::Event) -> bool {
     use replication::Event as E;
     match event {
         E::Applied { .. } => database == DatabaseId::CONTROL,
-        E::Durable { .. } | E::Voted { .. } | E::LongerLog { .. } => false,
+        E::Durable { .. } | E::Cut { .. } | E::Voted { .. } | E::LongerLog { .. } => false,
         E::Role { .. } | E::Mounted(_) | E::Dismounted | E::Installed { .. } | E::Failed { .. } => {
             true
         }
@@ -438,6 +438,7 @@ fn tell(journal: &Journal, copy: CopyOf, event: &replication::Event) {
         E::Voted { committed: true, .. }
         | E::LongerLog { .. }
         | E::Durable { .. }
+        | E::Cut { .. }
         | E::Applied { .. }
         | E::Installed { .. } => {}
     }

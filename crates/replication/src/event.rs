@@ -61,6 +61,14 @@ pub enum Event {
         /// The last of them.
         last: LogId,
     },
+    /// Entries that another leader's log has no room for are taken out of the log. Told before, and
+    /// once more when nothing brings them back.
+    Cut {
+        /// The last entry that stays.
+        last: Option<LogId>,
+        /// Whether it is done, and durable.
+        durable: bool,
+    },
     /// Entries were applied.
     Applied {
         /// The last of them.

@@ -227,7 +227,20 @@ impl<R: AsyncRuntime> RaftLogStorage<Types<R>> for LogStore<R> {
         if index.is_some() && index >= end.map(|end| end.index) {
             return Ok(());
         }
-        self.done(|log, done| log.truncate_after(index, done)).await
+        let last = last.as_ref().map(log_id);
+        let journal = self.fault.journal().clone();
+        journal.tell(Event::Cut { last, durable: false });
+        self.done(|log, done| {
+            let told = move |result: Result<(), LogFault>| {
+                // From the log thread: what becomes durable later is told later.
+                if result.is_ok() {
+                    journal.tell(Event::Cut { last, durable: true });
+                }
+                done(result);
+            };
+            log.truncate_after(index, Box::new(told));
+        })
+        .await
     }
 
     async fn purge(&mut self, upto: RaftLogId) -> Result<(), io::Error> {

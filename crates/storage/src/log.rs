@@ -26,7 +26,7 @@ mod writer;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dag_types::{Chain, LogId, Millis, Mutant};
 
@@ -619,6 +619,18 @@ impl Shared {
         for done in waiting.into_iter().filter_map(|job| job.done) {
             done(Err(fault.clone()));
         }
+    }
+
+    /// The machine is gone: nothing is written any more, and nobody hears of it.
+    pub(crate) fn forget(&self) {
+        // Whatever ended the machine may have been a panic with one of these held.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_flight = std::mem::take(&mut writer.in_flight);
+        drop(writer);
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = std::mem::take(&mut memory.jobs);
+        drop(memory);
+        drop((in_flight, waiting));
     }
 
     /// Background: META first, then the files.

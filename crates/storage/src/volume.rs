@@ -498,6 +498,8 @@ impl VolumeDriver {
 /// nobody hears of what was under way.
 impl Drop for VolumeDriver {
     fn drop(&mut self) {
+        // Whoever waits holds the log, and the log holds whoever waits.
+        std::mem::take(&mut self.logs).into_values().for_each(|shared| shared.forget());
         self.volume.inner.inbox().messages.clear();
         self.volume.chores().waiting.clear();
     }

@@ -1,0 +1,26 @@
+//! Planted faults of rules that only a whole cluster can break: each scene is clean without the
+//! fault and finds it when it is planted.
+//!
+//! One test, because a fault is planted for the whole process.
+
+use dag_types::Mutant;
+use sim::{panics, stale, upgrade};
+
+#[test]
+fn every_planted_fault_breaks_its_scene() {
+    panics::keep();
+    type Scene = fn(u64) -> Vec<String>;
+    let scenes: [(Mutant, Scene, &str); 2] =
+        [(Mutant::LeaseRead, stale::run, "R1"), (Mutant::UnknownEntrySkipped, upgrade::run, "U1")];
+    for (mutant, scene, rule) in scenes {
+        for seed in 1..=3 {
+            Mutant::plant(None);
+            assert_eq!(scene(seed), Vec::<String>::new(), "seed {seed} without {mutant:?}");
+            Mutant::plant(Some(mutant));
+            let found = scene(seed);
+            Mutant::plant(None);
+            let fits = found.iter().any(|what| what.starts_with(rule));
+            assert!(fits, "seed {seed} with {mutant:?}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Tests of the harness's own parts.
+//!
+//! They stand here and not beside the code, because a test build of the crate would compile
+//! everything that openraft is generic over a second time.
+
+use std::collections::BTreeSet;
+
+use sim::dice::Dice;
+use sim::nemesis::KINDS;
+use sim::promise::Promise;
+use sim::schedule::Schedule;
+use sim::shape::{Placement, mailbox_databases, site};
+
+#[test]
+fn the_same_seed_draws_the_same_and_forks_are_independent() {
+    let mut one = Dice::new(7);
+    let mut two = Dice::new(7);
+    assert_eq!(one.next(), two.next());
+    let fork = one.fork("net").next();
+    assert_eq!(fork, two.fork("net").next());
+    assert_ne!(fork, two.fork("work").next());
+    assert_eq!(one.next(), two.next());
+}
+
+#[test]
+fn draws_stay_within_their_bounds() {
+    let mut dice = Dice::new(1);
+    for _ in 0..1000 {
+        assert!((3..=5).contains(&dice.between(3, 5)));
+        assert!(!dice.chance(0) && dice.chance(1000));
+    }
+}
+
+#[test]
+fn a_seed_gives_one_schedule_that_survives_being_stored() {
+    for seed in 0..200 {
+        let schedule = Schedule::draw(seed);
+        assert_eq!(schedule, Schedule::draw(seed));
+        let text = serde_json::to_string(&schedule).expect("plain values");
+        assert_eq!(serde_json::from_str::<Schedule>(&text).expect("just stored"), schedule);
+        assert!(schedule.faults.len() >= 5, "seed {seed}");
+        assert_eq!(schedule.weather.timeouts().problems(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn every_kind_of_fault_is_drawn() {
+    let drawn: BTreeSet<&str> = (0..300)
+        .flat_map(|seed| Schedule::draw(seed).faults)
+        .map(|planned| planned.fault.kind())
+        .collect();
+    assert_eq!(drawn.len(), KINDS as usize, "{drawn:?}");
+}
+
+#[test]
+fn only_the_victims_disk_loses_what_it_had_synced() {
+    for seed in 0..300 {
+        let schedule = Schedule::draw(seed);
+        let harmed: BTreeSet<u64> =
+            schedule.faults.iter().filter_map(|planned| planned.fault.harms()).collect();
+        assert!(harmed.iter().all(|node| *node == schedule.weather.victim), "seed {seed}");
+    }
+}
+
+#[test]
+fn the_active_site_holds_the_majority_of_the_voters() {
+    for database in mailbox_databases() {
+        let placement = Placement::first(database);
+        let nodes: Vec<u64> = placement.voters.iter().map(|r| placement.members[r].0).collect();
+        let active = if database.0 % 2 == 0 { 0 } else { 1 };
+        assert_eq!(nodes.iter().filter(|node| site(**node) == active).count(), 2);
+        assert_eq!((placement.members.len(), placement.voters.len()), (4, 3));
+    }
+}
+
+#[test]
+fn what_was_told_is_missed_from_the_first_missing_entry_on() {
+    let mut promise = Promise::default();
+    assert_eq!(promise.lost_at(None), None);
+    promise.durable(3, 10);
+    promise.durable(5, 20);
+    promise.durable(9, 30);
+    assert_eq!(promise.kept(), Some(9));
+    assert_eq!(promise.lost_at(Some(9)), None);
+    assert_eq!(promise.lost_at(Some(5)), Some(30));
+    assert_eq!(promise.lost_at(Some(4)), Some(20));
+    assert_eq!(promise.lost_at(None), Some(10));
+}
+
+#[test]
+fn a_cut_takes_promises_back_once_it_may_have_happened() {
+    let mut promise = Promise::default();
+    promise.durable(5, 10);
+    promise.cut(Some(3), false);
+    promise.durable(7, 11);
+    assert_eq!(promise.lost_at(Some(3)), None);
+    assert_eq!(promise.lost_at(Some(2)), Some(10));
+    promise.cut(Some(3), true);
+    assert_eq!(promise.kept(), Some(3));
+    promise.durable(6, 12);
+    promise.cut(Some(4), false);
+    promise.opened(Some(5));
+    assert_eq!(promise.kept(), Some(5), "the cut did not come to its end");
+    promise.cut(Some(3), true);
+    assert_eq!(promise.lost_at(Some(2)), Some(10));
+    promise.durable(4, 13);
+    assert_eq!(promise.lost_at(Some(3)), Some(13));
+}
