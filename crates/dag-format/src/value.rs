@@ -2,6 +2,8 @@
 //!
 //! The key is part of the checksum, so a value that an engine gives for the wrong key is noticed.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 
 use crate::FormatError;
@@ -15,11 +17,18 @@ const WHAT: &str = "a record of the state";
 
 /// Frames a payload that is stored under `key`.
 pub fn frame(key: &[u8], payload: &[u8]) -> Bytes {
-    let mut out = alloc::vec::Vec::with_capacity(payload.len() + OVERHEAD_BYTES);
+    let mut out = Vec::with_capacity(payload.len() + OVERHEAD_BYTES);
+    frame_into(&mut out, key, payload);
+    out.into()
+}
+
+/// The same in place of what `out` held, for those who frame many.
+pub fn frame_into(out: &mut Vec<u8>, key: &[u8], payload: &[u8]) {
+    out.clear();
     out.push(VERSION);
     out.extend_from_slice(payload);
-    out.extend_from_slice(&checksum(key, &out).to_le_bytes());
-    out.into()
+    let crc = checksum(key, out);
+    out.extend_from_slice(&crc.to_le_bytes());
 }
 
 /// Checks what was found under `key` and gives its payload without copying it.

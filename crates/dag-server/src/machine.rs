@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dag_types::{DatabaseId, LogId, StateView};
+use mailbox::command::Operation;
 use mailbox::view::MailboxView;
 use prost::Message as _;
 use replication::{Effect, Machine, MachineFault};
@@ -83,6 +84,15 @@ impl Machine for MailboxMachine {
 
     fn digest(&self, view: &dyn StateRead) -> Result<[u8; 16], MachineFault> {
         mailbox::query::database_digest(&View(view)).map_err(fault)
+    }
+
+    fn is_brief(&self, command: &Bytes) -> bool {
+        let command = mailbox::Command::decode_from(command.clone()).ok();
+        match command.and_then(|command| command.operation) {
+            Some(Operation::Deliver(deliver)) => deliver.recipients.len() <= 2,
+            Some(Operation::Append(_)) => true,
+            _ => false,
+        }
     }
 }
 

@@ -38,6 +38,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use settings::Settings;
 
+/// A delivery is many small allocations that are made by one thread and freed by another.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One node of a Holdfast DAG.
 #[derive(Debug, Parser)]
 #[command(name = "holdfastd", version)]

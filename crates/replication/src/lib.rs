@@ -51,6 +51,7 @@ mod copy_store;
 mod event;
 mod fault;
 mod group;
+mod hot;
 mod log_store;
 mod machine;
 mod membership;

@@ -30,6 +30,12 @@ pub trait Machine: Send + Sync + 'static {
     fn needs_mount(&self) -> bool {
         true
     }
+
+    /// Whether the command touches a few rows only, so that applying it is a matter of
+    /// microseconds. It decides where the work is done, never what it does.
+    fn is_brief(&self, _command: &Bytes) -> bool {
+        false
+    }
 }
 
 /// What a command changes and answers.

@@ -36,6 +36,7 @@ use tokio::time::Instant;
 use crate::copy_store::OpenCopy;
 use crate::event::Event;
 use crate::fault::CopyFault;
+use crate::hot::HotRows;
 use crate::machine::{Machine, MachineFault};
 use crate::offload::Offload;
 use crate::overlay::Overlay;
@@ -50,6 +51,10 @@ use crate::types::{
 const BATCH_ENTRIES: usize = 256;
 /// Payload bytes of one batch, unless a single entry is larger.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// Entries of a batch that may be applied on the runtime's own thread, and payload bytes of each.
+const BRIEF_ENTRIES: usize = 2;
+const BRIEF_BYTES: usize = 64 << 10;
 
 /// How long views of an old state may be held when a snapshot replaces it.
 const USES_PATIENCE: Duration = Duration::from_secs(60);
@@ -85,6 +90,7 @@ pub(crate) struct CopyState {
     store: Arc<OpenCopy>,
     fault: Arc<CopyFault>,
     offload: Offload,
+    hot: HotRows,
     /// What was applied last, beside the store for those who only want to look.
     seen: watch::Sender<Seen>,
     /// The instance that may apply. Held while a batch is applied.
@@ -110,7 +116,8 @@ impl CopyState {
         let seen = Seen::read(&*store.state())?;
         let seen = watch::Sender::new(seen);
         let instance = Arc::default();
-        Ok(Arc::new(Self { machine, store, fault, offload, seen, instance }))
+        let hot = HotRows::default();
+        Ok(Arc::new(Self { machine, store, fault, offload, hot, seen, instance }))
     }
 
     pub fn mounted(&self) -> Option<Mounted> {
@@ -163,17 +170,37 @@ impl CopyState {
         };
         let expected = before.applied.map_or(0, |applied| applied.index + 1);
         assert_eq!(first.log_id.index, expected, "entries are applied in order, without a gap");
-        let mut batch =
-            Batch { machine: &*self.machine, view: Overlay::new(&*store), seen: before };
+        let below = self.hot.before(&*store);
+        let mut batch = Batch { machine: &*self.machine, view: Overlay::new(&below), seen: before };
         let replies = entries.iter().map(|entry| batch.apply(entry)).collect::<Result<_, _>>()?;
         let last = log_id(&last.log_id);
         let chain = self.chain_at(last)?;
         let Batch { mut view, mut seen, .. } = batch;
         view.write(state::applied_write(last, chain));
-        store.write(&view.into_writes())?;
+        let writes = view.into_writes();
+        store.write(&writes)?;
+        self.hot.written(&writes);
         seen.applied = Some(last);
         self.seen.send_replace(seen);
         Ok(replies)
+    }
+
+    /// Whether a batch takes less time than two changes of threads cost: then it is applied where
+    /// it is found. A lonely client waits for those changes on every write.
+    fn is_brief(&self, entries: &[RaftEntry]) -> bool {
+        entries.len() <= BRIEF_ENTRIES && entries.iter().all(|entry| self.is_brief_entry(entry))
+    }
+
+    fn is_brief_entry(&self, entry: &RaftEntry) -> bool {
+        let EntryPayload::Normal(Payload(payload)) = &entry.payload else { return true };
+        if payload.len() > BRIEF_BYTES {
+            return false;
+        }
+        match Envelope::decode(payload).map(|envelope| envelope.body) {
+            Ok(Body::Command(command)) => self.machine.is_brief(&command),
+            Ok(Body::Mount { .. }) => true,
+            _ => false,
+        }
     }
 
     fn chain_at(&self, at: LogId) -> Result<Chain, MachineFault> {
@@ -188,6 +215,7 @@ impl CopyState {
 
     /// Puts a received state in place of this one. The caller holds the fence.
     fn adopt(&self, fresh: Arc<dyn StateStore>) -> Result<LogId, MachineFault> {
+        self.hot.clear();
         self.store.adopt(fresh)?;
         let seen = Seen::read(&*self.store.state())?;
         let applied = seen.applied.ok_or_else(|| MachineFault::new("an empty state arrived"))?;
@@ -326,7 +354,8 @@ impl<R: AsyncRuntime> StateMachine<R> {
         let (entries, responders): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let fence = self.fence().await?;
         let copy = self.copy.clone();
-        let applied = self.copy.offload.run_caught(move || copy.apply_batch(&entries)).await;
+        let offload = if copy.is_brief(&entries) { Offload::InPlace } else { copy.offload };
+        let applied = offload.run_caught(move || copy.apply_batch(&entries)).await;
         drop(fence);
         let replies = self.well(applied)?;
         for (responder, reply) in responders.into_iter().zip(replies) {

@@ -114,11 +114,13 @@ impl Engine {
     fn write(&self, batch: &[Write]) -> Result<(), StateError> {
         let bytes = batch.iter().map(cost).sum();
         let mut rows = WriteBatch::with_capacity_bytes(usize::try_from(bytes).unwrap_or(0));
+        let mut framed = Vec::new();
         for write in batch {
             let column = self.column(Family::of(write.key()));
             match write {
                 Write::Put { key, value } => {
-                    rows.put_cf(column, key, dag_format::value::frame(key, value));
+                    dag_format::value::frame_into(&mut framed, key, value);
+                    rows.put_cf(column, key, &framed);
                 }
                 Write::Delete { key } => rows.delete_cf(column, key),
             }
