@@ -322,10 +322,9 @@ impl<R: AsyncRuntime> RaftGroup<R> {
     async fn start_instance(&self) -> Result<(), StartError> {
         let inner = &*self.inner;
         let quarantine = self.quarantine();
-        let config = inner
-            .options
-            .timeouts
-            .config(&format!("database {}", inner.spec.database), self.may_campaign());
+        let name = format!("database {}", inner.spec.database);
+        let timeouts = inner.options.timeouts;
+        let config = timeouts.config(&name, inner.spec.replica, self.may_campaign());
         let network = Network { link: inner.link.clone(), runtime: PhantomData };
         let machine = inner.copy.next_instance().await;
         let replica = inner.spec.replica.0;

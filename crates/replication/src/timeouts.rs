@@ -5,10 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dag_types::ReplicaId;
 use openraft::{Config, SnapshotPolicy};
 
-/// Milliseconds that elections and leases are measured with. Equal on all copies of a group: the
-/// greatest election timeout is also the leader's lease.
+/// How many parts the time in which copies campaign is cut into.
+const LANES: u64 = 4;
+
+/// Milliseconds that elections and leases are measured with. Equal on all copies of a group, of
+/// which each takes its own part: see [`Timeouts::lane`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// How often a leader tells its followers that it is there, in ms.
@@ -33,6 +37,23 @@ impl Timeouts {
     /// Voters in several sites.
     pub const WAN: Self = Self { heartbeat: 300, election_min: 1000, election_max: 2000 };
 
+    /// The least and the greatest election timeout of one copy, in ms.
+    ///
+    /// Copies whose timeouts lie in the same range split the votes now and then, and every split
+    /// costs the clients one more timeout. Copies of a group are born with ids that follow each
+    /// other, so they get parts that do not touch. openraft campaigns when the promise to the last
+    /// leader (the greatest timeout) and a timeout have passed, so the part counts twice: between
+    /// the last moment of one copy and the first of the next lies the length of a part. A replaced
+    /// copy may share the part of another; the two are then where all would be without this.
+    ///
+    /// Promises to a leader end earlier on some copies than on others. Nothing is read under them:
+    /// reads ask a majority.
+    fn lane(&self, replica: ReplicaId) -> (u64, u64) {
+        let width = (self.election_max - self.election_min) / LANES;
+        let least = self.election_min + width * (replica.0 % LANES);
+        (least, least + width.max(1))
+    }
+
     /// How long a copy refuses votes after its Raft instance started: it may have promised a
     /// leader a lease that openraft forgets at a restart, so it waits that lease out, and a tenth.
     pub fn vote_quarantine(&self) -> Duration {
@@ -50,12 +71,13 @@ impl Timeouts {
     }
 
     /// openraft's settings of one instance. Every deviation from its defaults has a reason beside.
-    pub(crate) fn config(&self, name: &str, may_campaign: bool) -> Arc<Config> {
+    pub(crate) fn config(&self, name: &str, replica: ReplicaId, may_campaign: bool) -> Arc<Config> {
+        let (election_timeout_min, election_timeout_max) = self.lane(replica);
         let config = Config {
             cluster_name: name.to_owned(),
             heartbeat_interval: self.heartbeat,
-            election_timeout_min: self.election_min,
-            election_timeout_max: self.election_max,
+            election_timeout_min,
+            election_timeout_max,
             // A candidate that could not win must not raise the term.
             enable_pre_vote: Some(true),
             // A restarted leader asks again: its state machine is not fsynced, and its followers'
@@ -116,10 +138,26 @@ mod tests {
     fn every_shape_is_accepted_by_openraft() {
         for shape in [Timeouts::DEFAULT, Timeouts::FAST, Timeouts::WAN] {
             assert_eq!(shape.problems(), Vec::<String>::new());
-            let config = shape.config("test", false);
+            let config = shape.config("test", ReplicaId(7), false);
             assert!(!config.enable_elect);
             assert_eq!(config.enable_leader_restore, Some(false));
             assert_eq!(config.enable_pre_vote, Some(true));
+        }
+    }
+
+    #[test]
+    fn copies_that_were_born_together_never_campaign_at_the_same_time() {
+        for shape in [Timeouts::DEFAULT, Timeouts::FAST, Timeouts::WAN] {
+            for first in 1..9 {
+                let mut lanes: Vec<_> =
+                    (first..first + LANES).map(|id| shape.lane(ReplicaId(id))).collect();
+                lanes.sort_unstable();
+                assert!(lanes[0].0 >= shape.election_min, "{lanes:?}");
+                assert!(lanes.last().unwrap().1 <= shape.election_max, "{lanes:?}");
+                // The greatest timeout is waited for first, then a timeout.
+                let campaigns = lanes.iter().map(|(least, most)| (most + least, most + most));
+                assert!(campaigns.is_sorted_by(|one, next| one.1 < next.0), "{lanes:?}");
+            }
         }
     }
 
