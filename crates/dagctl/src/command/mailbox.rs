@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dag_api::Reason;
 use dag_api::admin::v1::ListMailboxesRequest;
 use dag_client::FieldMask;
 use dag_client::v1::{
@@ -137,7 +138,12 @@ pub async fn create(
 pub async fn check_is_database(admin: &Admin) -> Result<(), Failure> {
     let status = admin.get_status().await?;
     let mut ids = status.databases.iter().map(|database| DatabaseId(database.database_id));
-    if status.dag_id.is_empty() || ids.any(|id| id >= DatabaseId::FIRST_MAILBOX_DATABASE) {
+    if status.dag_id.is_empty() {
+        let mut failure = Failure::new(Exit::Failed, "There is no DAG yet to hold a mailbox.");
+        failure.reason = Some(Reason::Unprovisioned.as_str());
+        return Err(failure.next("dagctl dag create --from dag.toml"));
+    }
+    if ids.any(|id| id >= DatabaseId::FIRST_MAILBOX_DATABASE) {
         return Ok(());
     }
     Err(Failure::new(Exit::Failed, "There is no database yet that could hold a mailbox.")

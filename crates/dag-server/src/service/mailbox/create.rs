@@ -82,6 +82,8 @@ impl MailboxServer {
         request: api::CreateMailboxRequest,
         deadline: Instant,
     ) -> Result<api::CreateMailboxResponse, Problem> {
+        // Without a DAG there is nobody to wait for.
+        self.node.member()?;
         let reserved = self.reserve(&request, deadline).await?;
         let mailbox = MailboxId::from_slice(&reserved.mailbox).ok_or_else(|| {
             Problem::new(Reason::RecordCorrupt, "a reservation without a mailbox's id")
