@@ -68,7 +68,7 @@ impl Trial {
             promised_faults: promise.faults.iter().map(|kind| (*kind).to_owned()).collect(),
             acknowledged_min: promise.acknowledged_min,
             copies: copies.collect(),
-            gated: false,
+            gated: true,
             rejected_activations: Vec::new(),
         };
         let recorder = Arc::new(Recorder::new(Vec::new()));

@@ -11,6 +11,7 @@
 //! | [`log`] | what stands in a log segment: batches with claims, entries, votes, cuts, purges |
 //! | [`chain`] | the hash that makes two logs comparable by one value |
 //! | [`envelope`] | the head of an entry's payload: command, mount, digest mark |
+//! | [`links`] | the chain of site activations |
 //! | [`value`] | a record of the state, checked together with its key |
 //! | [`meta`] | a copy's META and a node's root record |
 #![no_std]
@@ -23,6 +24,7 @@ extern crate std;
 pub mod chain;
 mod cursor;
 pub mod envelope;
+pub mod links;
 pub mod log;
 pub mod meta;
 pub mod record;

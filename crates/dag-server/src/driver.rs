@@ -25,6 +25,8 @@ use storage::copy_directory::OpenFault;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::gate::Heard;
+use crate::gate::keeper::settle;
 use crate::journal::{CopyOf, Event};
 use crate::machine::{ControlMachine, DirectoryMachine, MailboxMachine, View};
 use crate::node::{Member, Node, journal_opening};
@@ -72,9 +74,9 @@ pub async fn collect_reports(node: Arc<Node>) {
             let dag = member.formation.dag();
             for (id, peer) in member.peers.members() {
                 if id != node.id()
-                    && let Some(copies) = channels.ask(id, &peer.admin_address, dag).await
+                    && let Some((copies, gate)) = channels.ask(id, &peer.admin_address, dag).await
                 {
-                    node.reports.heard(id, copies);
+                    node.reports.heard(id, copies, gate);
                 }
             }
         }
@@ -159,20 +161,17 @@ impl Driver {
     }
 
     fn learn(&self, member: &Member, state: ControlState) {
-        let lineage = state.last_lineage();
-        let root = &self.node.store.root;
-        if root.lineage().0 != lineage {
-            let links = state.lineage.iter().flat_map(|link| link.encode_length_delimited_to_vec());
-            if let Err(fault) = root.save_lineage(lineage, links.collect::<Vec<u8>>().into()) {
-                tracing::error!(%fault, "save the newest lineage");
-                return;
-            }
+        match state.registry() {
+            Ok(registry) => member.gate.tell(Heard::Applied(registry)),
+            Err(error) => tracing::error!(%error, "the lineage of the control log is no chain"),
         }
         if member.peers.learn(&state) {
-            self.node.journal.set_lineage(lineage);
             member.registry.recheck_peers();
         }
         self.node.publish(state);
+        for group in member.registry.groups() {
+            settle(&self.node, &group);
+        }
     }
 
     async fn act(&mut self, member: &Member) {
@@ -255,9 +254,13 @@ impl Driver {
         let CopyPlace { database, generation, replica } = place;
         let copy = CopyOf::new(database, generation, replica);
         journal_opening(&self.node, copy, &opened.path, opened.born);
-        let spec = GroupSpec { database, generation, replica, may_campaign: true, may_mount: true };
+        // The gate says more once the group is there.
+        let ungated = database == DatabaseId::CONTROL;
+        let (may_campaign, may_mount) = (ungated, ungated);
+        let spec = GroupSpec { database, generation, replica, may_campaign, may_mount };
         match member.registry.start(spec, opened.copy, machine(database, &self.node)).await {
-            Ok(_) => {
+            Ok(group) => {
+                settle(&self.node, &group);
                 tracing::info!(db = %database, %replica, born = opened.born, "copy started");
                 self.node.wake.notify_one();
             }

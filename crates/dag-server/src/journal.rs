@@ -74,6 +74,17 @@ pub enum Event<'a> {
         store: String,
     },
     Stopped,
+    GateOpened(GateLease),
+    GateExtended(GateLease),
+    GateClosed {
+        why: &'a str,
+    },
+    GrantCommitted {
+        grant: u64,
+        to_node: u64,
+        to_boot: BootOf,
+        term: u64,
+    },
     Role {
         #[serde(flatten)]
         copy: CopyOf,
@@ -123,6 +134,18 @@ pub enum Event<'a> {
     },
 }
 
+/// A lease on an open gate; times in BOOTTIME nanoseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[allow(missing_docs)]
+pub struct GateLease {
+    pub grant: u64,
+    pub granter: u64,
+    pub term: u64,
+    pub sent: u64,
+    pub ttl: u64,
+    pub until: u64,
+}
+
 /// A write whose answer leaves now.
 #[derive(Debug, Clone, Serialize)]
 #[allow(missing_docs)]
@@ -150,10 +173,12 @@ struct Line<'a> {
     event: &'a Event<'a>,
 }
 
-#[derive(Serialize)]
-struct BootOf {
-    counter: u64,
-    id: u64,
+/// A start of a node.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[allow(missing_docs)]
+pub struct BootOf {
+    pub counter: u64,
+    pub id: u64,
 }
 
 impl Journal {
@@ -228,6 +253,9 @@ mod tests {
 
     const COPY: CopyOf = CopyOf { database: 16, generation: 1, replica: 7 };
 
+    const LEASE: GateLease =
+        GateLease { grant: 1, granter: 1, term: 9, sent: 5, ttl: 10, until: 15 };
+
     fn events() -> Vec<Event<'static>> {
         let path = Path::new("/copies/16");
         let store = || StoreId([1; 16]).to_string();
@@ -248,6 +276,15 @@ mod tests {
                 request: "r1",
                 deadline: 9,
             }),
+            Event::GrantCommitted {
+                grant: 1,
+                to_node: 3,
+                to_boot: BootOf { counter: 2, id: u64::MAX },
+                term: 9,
+            },
+            Event::GateOpened(LEASE),
+            Event::GateExtended(LEASE),
+            Event::GateClosed { why: "the lease ended" },
             Event::Dismounted { copy: COPY, why: "it does not lead any more" },
             Event::ReplicaFailed { copy: COPY, why: "crc" },
             Event::ReplicaClosed { copy: COPY, path },

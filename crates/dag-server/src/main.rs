@@ -15,6 +15,7 @@ mod admission;
 mod clock;
 mod driver;
 mod formation;
+mod gate;
 mod journal;
 mod logging;
 mod machine;

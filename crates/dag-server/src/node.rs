@@ -11,10 +11,13 @@ use std::time::Instant as StdInstant;
 
 use active_manager::control::{ControlState, DatabaseRecord};
 use bytes::Bytes;
+use dac::LeaseTimes;
+use dac::message::Holder;
 use dag_api::{Problem, Token};
-use dag_types::{Boot, DatabaseId, Generation, Lineage, LogId, Millis, NodeId, StoreId};
+use dag_format::links;
+use dag_types::{Boot, DatabaseId, Generation, Lineage, Millis, NodeId, StoreId};
 use replication::link::grpc::{GrpcLink, GrpcOptions, PeerServer};
-use replication::{EventSink, Group, GroupEvent, Registry};
+use replication::{Committed, Confirmed, EventSink, Group, GroupEvent, Registry};
 use storage::flusher::Pressure;
 use storage::state::StateRead;
 use tokio::sync::{Notify, watch};
@@ -24,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::{Admission, Kind, Permit};
 use crate::clock;
 use crate::formation::{Formation, Own, Refusal, Stage};
+use crate::gate::{self, NodeGate};
 use crate::journal::{Acknowledged, CopyOf, Event, Journal, Role};
 use crate::peers::Peers;
 use crate::reports::Reports;
@@ -77,8 +81,17 @@ pub struct Member {
     pub formation: Formation,
     /// The others.
     pub peers: Arc<Peers>,
+    /// Whether its databases may serve.
+    pub gate: Arc<NodeGate>,
     /// The groups of its copies.
     pub registry: Registry,
+}
+
+impl Member {
+    /// How long leases last in this DAG.
+    pub fn lease_times(&self) -> LeaseTimes {
+        gate::lease_times(self.formation.definition().control_timeouts)
+    }
 }
 
 /// What a proposal came to.
@@ -95,6 +108,17 @@ pub struct Reading {
     pub view: Arc<dyn StateRead>,
     /// Everything up to there is in it.
     pub token: Token,
+    /// None: it is labelled as possibly old, and needs no leave to serve.
+    pub confirmed: Option<(Group, Confirmed)>,
+}
+
+impl Reading {
+    /// Right before the answer leaves: whether this node still serves what was read.
+    pub fn still(&self) -> Result<(), Problem> {
+        let Some((group, confirmed)) = &self.confirmed else { return Ok(()) };
+        let still = group.still_read(confirmed);
+        still.map_err(|error| status::read(&error, self.token.database, None))
+    }
 }
 
 impl Node {
@@ -219,13 +243,21 @@ impl Node {
             let saved = root.save_lineage(formation.lineage(), Bytes::new());
             saved.map_err(|fault| fault.to_string())?;
         }
-        self.journal.set_lineage(formation.lineage());
-        let peers = Arc::new(Peers::founded(&formation, self.id(), self.store_id(), self.boot()));
+        let (lineage, beside) = root.lineage();
+        let chain = links::chain_of(lineage, &beside).map_err(|fault| fault.to_string())?;
+        self.journal.set_lineage(lineage);
+        let holder = Holder { node: self.id(), store: self.store_id(), boot: self.boot() };
+        let times = gate::lease_times(formation.definition().control_timeouts);
+        let gate = Arc::new(NodeGate::at_boot(holder, times, chain.clone()));
+        let own = (holder.node, holder.store, holder.boot);
+        let peers = Arc::new(Peers::founded(&formation, own, chain));
+        peers.tell_of_chains(gate.clone());
         let link = GrpcLink::new(peers.endpoints(self.dial.clone()), GrpcOptions::default());
         let options = options(&formation, &self.settings);
-        let registry = Registry::new(options, Arc::new(link), peers.clone(), self.event_sink());
+        let (link, sink) = (Arc::new(link), self.event_sink());
+        let registry = Registry::gated(options, link, peers.clone(), sink, gate.clone());
         self.serve_peers(&registry);
-        let member = Member { formation, peers, registry };
+        let member = Member { formation, peers, gate, registry };
         assert!(self.member.set(member).is_ok(), "joined once, under the stage's lock or at start");
         tracing::info!(node = %self.id(), lineage = %self.lineage(), "member of a DAG");
         self.wake.notify_one();
@@ -332,7 +364,7 @@ impl Node {
         let committed =
             committed.map_err(|error| status::propose(&error, database, self.hint(database)))?;
         if self.journal.is_kept() {
-            self.journal_answer(&group, committed.at, request, deadline);
+            self.journal_answer(&group, &committed, request, deadline);
         }
         let token = self.token(&group, committed.at.index);
         Ok(Answer { reply: committed.reply, token })
@@ -344,10 +376,11 @@ impl Node {
             Ok(group) => group,
             Err(problem) => return Err(self.without_copy(database, problem, deadline).await),
         };
-        let at = group.read_barrier(deadline).await;
-        let at = at.map_err(|error| status::read(&error, database, self.hint(database)))?;
-        let token = self.token(&group, at.index);
-        Ok(Reading { view: group.view(), token })
+        let confirmed = group.confirm_read(deadline).await;
+        let confirmed =
+            confirmed.map_err(|error| status::read(&error, database, self.hint(database)))?;
+        let token = self.token(&group, confirmed.at.index);
+        Ok(Reading { view: group.view(), token, confirmed: Some((group, confirmed)) })
     }
 
     /// Where an answer belongs.
@@ -357,11 +390,20 @@ impl Node {
         Token { database: spec.database, lineage, generation: spec.generation, log_index }
     }
 
-    fn journal_answer(&self, group: &Group, at: LogId, request: &str, deadline: Instant) {
+    fn journal_answer(
+        &self,
+        group: &Group,
+        committed: &Committed,
+        request: &str,
+        deadline: Instant,
+    ) {
+        let at = committed.at;
         let spec = group.spec();
         let Some(copy) = self.store.copy(spec.database) else { return };
         let log = copy.log();
         let left = deadline.saturating_duration_since(Instant::now());
+        let unleased = || clock::boottime_ns() + left.as_nanos() as u64;
+        let leased = committed.counts_until.map(|until| until.0 * 1_000_000);
         self.journal.write(&Event::Acknowledged(Acknowledged {
             copy: CopyOf::new(spec.database, spec.generation, spec.replica),
             term: at.term,
@@ -371,7 +413,7 @@ impl Node {
             // It was applied before it was answered.
             applied: at.index,
             request,
-            deadline: clock::boottime_ns() + left.as_nanos() as u64,
+            deadline: leased.unwrap_or_else(unleased),
         }));
     }
 

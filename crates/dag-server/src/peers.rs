@@ -8,26 +8,29 @@
 //! everything, votes come before anything can be registered.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use active_manager::control::ControlState;
-use dag_types::{Boot, DagId, Lineage, NodeId, StoreId};
+use dag_types::{Boot, DagId, Lineage, LineageChain, NodeId, StoreId};
 use replication::peer::{PeerIdentity, PeerRegistry, Refusal};
 
 use crate::formation::Formation;
+use crate::gate::{Heard, NodeGate};
 use crate::tls::dial::Dial;
 
 /// The other members, and this one.
 #[derive(Debug)]
 pub struct Peers {
     known: RwLock<Known>,
+    /// Hears of newer chains.
+    gate: OnceLock<Arc<NodeGate>>,
 }
 
 #[derive(Debug)]
 struct Known {
     local: PeerIdentity,
-    /// From the first link to the last.
-    chain: Vec<Lineage>,
+    /// As it is on this node's disk.
+    chain: LineageChain,
     members: BTreeMap<NodeId, Member>,
 }
 
@@ -53,9 +56,13 @@ pub struct Member {
 }
 
 impl Peers {
-    /// As it was agreed when the DAG was formed.
-    pub fn founded(formation: &Formation, node: NodeId, store: StoreId, boot: Boot) -> Self {
-        let lineage = formation.lineage();
+    /// The members as they were agreed when the DAG was formed, in the lineage that is on the disk.
+    pub fn founded(
+        formation: &Formation,
+        own: (NodeId, StoreId, Boot),
+        chain: LineageChain,
+    ) -> Self {
+        let (lineage, (node, store, boot)) = (chain.last(), own);
         let members = formation.definition().nodes.into_iter().map(|node| {
             let member = Member {
                 name: node.name,
@@ -71,14 +78,26 @@ impl Peers {
         });
         let local = PeerIdentity { dag: formation.dag(), lineage, node, store, boot };
         let members = members.collect();
-        Self { known: RwLock::new(Known { local, chain: vec![lineage], members }) }
+        let known = RwLock::new(Known { local, chain, members });
+        Self { known, gate: OnceLock::new() }
     }
 
-    /// As the applied control log says now. Gives whether anything is different, so that open
+    /// From now on this gate hears of newer chains.
+    pub fn tell_of_chains(&self, gate: Arc<NodeGate>) {
+        assert!(self.gate.set(gate).is_ok(), "a node has one gate");
+    }
+
+    /// A newer lineage is on the disk: frames and mounts carry it from here on.
+    pub fn adopt(&self, chain: LineageChain) {
+        let mut known = self.known.write().expect(UNPOISONED);
+        known.local.lineage = chain.last();
+        known.chain = chain;
+    }
+
+    /// The members as the applied control log says now. Gives whether anything is different, so that open
     /// streams are checked again.
     pub fn learn(&self, state: &ControlState) -> bool {
         let mut known = self.known.write().expect(UNPOISONED);
-        let chain: Vec<Lineage> = state.lineage.iter().map(|link| link.lineage()).collect();
         let members: BTreeMap<NodeId, Member> = state
             .nodes
             .iter()
@@ -100,9 +119,7 @@ impl Peers {
                 (node.id(), member)
             })
             .collect();
-        let changed = known.chain != chain || known.members != members;
-        known.local.lineage = chain.last().copied().unwrap_or_default();
-        known.chain = chain;
+        let changed = known.members != members;
         known.members = members;
         changed
     }
@@ -139,6 +156,16 @@ impl PeerRegistry for Peers {
         self.known.read().expect(UNPOISONED).local
     }
 
+    fn chain(&self) -> LineageChain {
+        self.known.read().expect(UNPOISONED).chain.clone()
+    }
+
+    fn refused_by(&self, newest: &LineageChain) {
+        if let Some(gate) = self.gate.get() {
+            gate.tell(Heard::Chain(newest.clone()));
+        }
+    }
+
     fn admit(&self, peer: &PeerIdentity) -> Result<(), Refusal> {
         self.known.write().expect(UNPOISONED).admit(peer)
     }
@@ -147,10 +174,10 @@ impl PeerRegistry for Peers {
 impl Known {
     fn admit(&mut self, peer: &PeerIdentity) -> Result<(), Refusal> {
         check_dag(self.local.dag, peer.dag)?;
-        // Links are only ever added by the control group, which tells every member of them through
-        // its log. A link that is not in this node's chain cannot be followed by anybody's word.
+        // Of two nodes of different lineages the one that knows less learns it from the refusal,
+        // which carries the whole chain; until then neither hears the other.
         if peer.lineage != self.local.lineage {
-            return Err(Refusal::OlderLineage { newest: self.local.lineage });
+            return Err(Refusal::OlderLineage { newest: self.chain.clone() });
         }
         let unknown = Refusal::UnknownNode { node: peer.node };
         let member = self.members.get_mut(&peer.node).ok_or(unknown)?;
@@ -191,7 +218,9 @@ mod tests {
             admin_address: String::new(),
         };
         let members = (1..=2).map(|number| (NodeId(number.into()), member(number))).collect();
-        Peers { known: RwLock::new(Known { local: peer(1, 5, 50), chain: vec![LINEAGE], members }) }
+        let chain = LineageChain::first(LINEAGE.activation);
+        let known = RwLock::new(Known { local: peer(1, 5, 50), chain, members });
+        Peers { known, gate: OnceLock::new() }
     }
 
     fn peer(number: u8, counter: u64, id: u64) -> PeerIdentity {
@@ -217,7 +246,7 @@ mod tests {
         let other_store = PeerIdentity { store: StoreId([9; 16]), ..peer(2, 5, 50) };
         for (identity, refusal) in [
             (other_dag, Refusal::OtherDag),
-            (other_lineage, Refusal::OlderLineage { newest: LINEAGE }),
+            (other_lineage, Refusal::OlderLineage { newest: peers().chain() }),
             (peer(3, 1, 1), Refusal::UnknownNode { node: NodeId(3) }),
             (other_store, Refusal::UnknownStore),
             (peer(2, 4, 40), Refusal::OlderBoot { newest: 5 }),

@@ -9,7 +9,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use dag_api::admin::v1::dag_admin_service_client::DagAdminServiceClient;
-use dag_api::admin::v1::{CopyStatus, DatabaseCopy, ListCopiesRequest};
+use dag_api::admin::v1::{
+    CopyStatus, DatabaseCopy, GateStatus, ListCopiesRequest, ListCopiesResponse,
+};
 use dag_types::{DagId, DatabaseId, NodeId};
 use tonic::transport::Channel;
 
@@ -34,6 +36,8 @@ pub struct Report {
     pub at: Instant,
     /// Its copies.
     pub copies: Vec<DatabaseCopy>,
+    /// Its gate.
+    pub gate: Option<GateStatus>,
 }
 
 impl Report {
@@ -50,8 +54,8 @@ impl Report {
 
 impl Reports {
     /// Keeps a node's word.
-    pub fn heard(&self, node: NodeId, copies: Vec<DatabaseCopy>) {
-        let report = Report { at: Instant::now(), copies };
+    pub fn heard(&self, node: NodeId, copies: Vec<DatabaseCopy>, gate: Option<GateStatus>) {
+        let report = Report { at: Instant::now(), copies, gate };
         self.by_node.lock().expect(UNPOISONED).insert(node, report);
     }
 
@@ -100,14 +104,14 @@ impl AdminChannels {
         node: NodeId,
         address: &str,
         dag: DagId,
-    ) -> Option<Vec<DatabaseCopy>> {
+    ) -> Option<(Vec<DatabaseCopy>, Option<GateStatus>)> {
         let mut client = self.client(node, address)?;
         let dag_id = dag.0.to_vec().into();
         let request = ListCopiesRequest { node_id: node.0, dag_id, ..ListCopiesRequest::default() };
         let answer = tokio::time::timeout(PATIENCE, client.list_copies(request)).await.ok()?;
-        let mut copies = answer.ok()?.into_inner().copies;
+        let ListCopiesResponse { mut copies, gate, .. } = answer.ok()?.into_inner();
         copies.retain(|copy| copy.node_id == node.0);
-        Some(copies)
+        Some((copies, gate.filter(|gate| gate.node_id == node.0)))
     }
 
     fn client(&mut self, node: NodeId, address: &str) -> Option<DagAdminServiceClient<Channel>> {
@@ -142,11 +146,11 @@ mod tests {
     fn of_two_that_say_they_are_active_the_greater_term_counts() {
         let reports = Reports::default();
         assert_eq!(reports.active(DatabaseId(16)), None);
-        reports.heard(NodeId(1), vec![mounted(16, 5), mounted(17, 1)]);
-        reports.heard(NodeId(2), vec![mounted(16, 6)]);
+        reports.heard(NodeId(1), vec![mounted(16, 5), mounted(17, 1)], None);
+        reports.heard(NodeId(2), vec![mounted(16, 6)], None);
         assert_eq!(reports.active(DatabaseId(16)), Some(NodeId(2)));
         assert_eq!(reports.active(DatabaseId(17)), Some(NodeId(1)));
-        reports.heard(NodeId(2), vec![]);
+        reports.heard(NodeId(2), vec![], None);
         assert_eq!(reports.active(DatabaseId(16)), Some(NodeId(1)));
     }
 }

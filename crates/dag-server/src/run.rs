@@ -26,7 +26,7 @@ use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 use crate::tls::door::{self, Door};
 use crate::tls::{self, Tls};
-use crate::{sweep, tidy};
+use crate::{gate, sweep, tidy};
 
 /// Why a node cannot run.
 #[derive(Debug, Error)]
@@ -151,6 +151,7 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     let hangup = listen(SignalKind::hangup())?;
     tokio::spawn(tls::keep_fresh(node.tls.clone(), hangup, stopping()));
     let driver = tokio::spawn(driver::run(node.clone(), Health::new(reporter)));
+    let keeper = tokio::spawn(gate::keeper::run(node.clone()));
     tokio::spawn(driver::collect_reports(node.clone()));
     tokio::spawn(driver::keep_house(node.clone()));
     tokio::spawn(sweep::run(node.clone()));
@@ -169,7 +170,7 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     wait_for_signal().await?;
     tracing::info!(node = %node.id(), "stopping");
     node.stopping.cancel();
-    let ended = async { tokio::join!(mail, operators, driver) };
+    let ended = async { tokio::join!(mail, operators, driver, keeper) };
     if tokio::time::timeout(GRACE, ended).await.is_err() {
         tracing::warn!("clients still had calls under way");
     }

@@ -30,6 +30,12 @@ pub struct Hint {
     pub endpoint: String,
 }
 
+/// The node has no leave to serve now.
+pub fn gate_closed(database: DatabaseId, why: &dac::Closed) -> Problem {
+    let text = format!("the node's gate is closed: {why}");
+    Problem::new(Reason::GateClosed, text).database(database)
+}
+
 /// This node's copy is not the active one.
 pub fn not_active(database: DatabaseId, hint: Option<Hint>) -> Problem {
     match hint {
@@ -51,6 +57,7 @@ pub fn propose(error: &ProposeError, database: DatabaseId, hint: Option<Hint>) -
     let problem = |reason| Problem::new(reason, error.to_string()).database(database);
     match error {
         ProposeError::NotActive(NotActive { .. }) => not_active(database, hint),
+        ProposeError::GateClosed(_) => elsewhere(problem(Reason::GateClosed), hint),
         ProposeError::NoQuorum => problem(Reason::NoQuorum).retry_after(SOON),
         ProposeError::Overloaded => problem(Reason::Overloaded).retry_after(SOON),
         ProposeError::TooLarge { bytes } => {
@@ -70,6 +77,7 @@ pub fn read(error: &ReadError, database: DatabaseId, hint: Option<Hint>) -> Prob
         ReadError::NotActive(NotActive { .. }) | ReadError::NotRunning => {
             not_active(database, hint)
         }
+        ReadError::GateClosed(_) => elsewhere(problem(Reason::GateClosed), hint),
         ReadError::NoQuorum => problem(Reason::NoQuorum).retry_after(SOON),
         ReadError::Deadline => problem(Reason::DeadlineExceeded),
     }

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::admin::Admin;
 use crate::command::mailbox::MailboxCommand;
-use crate::command::{copies, dag, db, local, mail, mailbox, status};
+use crate::command::{copies, dag, db, gate, local, mail, mailbox, status};
 use crate::demo;
 use crate::exit;
 use crate::failure::Failure;
@@ -53,6 +53,9 @@ pub enum Command {
         #[arg(long)]
         node: Option<String>,
     },
+    /// Why nodes may or may not serve (Exchange: Datacenter Activation Coordination)
+    #[command(subcommand)]
+    Gate(gate::Gate),
     /// Mailboxes: create, list, show, quota
     #[command(subcommand)]
     Mailbox(MailboxCommand),
@@ -78,6 +81,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Db(db) => db::run(db, &admin()?, patience, form).await,
         Command::Status(args) => status::run(&args, &admin()?, patience, form).await,
         Command::Copies { database, node } => copies::run(database, node, &admin()?, form).await,
+        Command::Gate(gate) => gate::run(gate, &admin()?, form).await,
         Command::Mailbox(MailboxCommand::List { db }) => mailbox::list(db, &admin()?, form).await,
         Command::Mailbox(MailboxCommand::Create { addresses, db }) => {
             mailbox::create(&addresses, db, &admin()?, patience, form).await
@@ -138,6 +142,8 @@ mod tests {
             "dagctl status --watch",
             "dagctl status -w 5 --nodes 127.0.0.1:7403,127.0.0.2:7403",
             "dagctl copies DB1 --node n1",
+            "dagctl gate explain",
+            "dagctl gate explain n1 -o json",
             "dagctl mailbox create a@example.org --db DB1",
             "dagctl mail import folder more.mbox --to a@example.org",
             "dagctl mail fetch a@example.org 7",

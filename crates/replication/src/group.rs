@@ -27,8 +27,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
+use dac::Closed;
 use dag_format::envelope::{Body, Envelope};
-use dag_types::{DatabaseId, Generation, Lineage, LogId, NodeId, ReplicaId};
+use dag_types::{DatabaseId, Generation, Lineage, LogId, Millis, NodeId, ReplicaId};
 use openraft::AsyncRuntime;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
 use openraft::impls::OneshotResponder;
@@ -43,6 +44,7 @@ use crate::MAX_COMMAND_BYTES;
 use crate::copy_store::OpenCopy;
 use crate::event::{Event, Journal, Role};
 use crate::fault::CopyFault;
+use crate::gate::{Leave, ServingGate, Under};
 use crate::log_store::LogStore;
 use crate::machine::{Machine, MachineFault};
 use crate::membership;
@@ -56,7 +58,7 @@ use crate::wire::KIND_MEMBERSHIP;
 
 pub use handle::Group;
 pub use members::MembersError;
-pub use reads::ReadError;
+pub use reads::{Confirmed, ReadError};
 pub use status::{FollowerStatus, GroupStatus, MemberStatus};
 pub use transfer::TransferError;
 
@@ -99,6 +101,8 @@ struct Inner<R: AsyncRuntime> {
     copy: Arc<CopyState>,
     fault: Arc<CopyFault>,
     needs_mount: bool,
+    /// None for a group that is not gated.
+    gate: Option<Arc<dyn ServingGate>>,
     may_mount: AtomicBool,
     /// False while a transfer drains what is under way.
     accepts: AtomicBool,
@@ -137,6 +141,8 @@ pub struct Committed {
     pub at: LogId,
     /// The machine's answer.
     pub reply: Bytes,
+    /// By the gate's clock: nothing is answered from here on. None without a gate.
+    pub counts_until: Option<Millis>,
 }
 
 /// Where the leader is, as far as this copy knows.
@@ -164,6 +170,9 @@ pub enum ProposeError {
     /// Another copy serves, or none. Nothing was proposed.
     #[error(transparent)]
     NotActive(#[from] NotActive),
+    /// The node has no leave to serve. Nothing was proposed.
+    #[error("the node's gate is closed: {0}")]
+    GateClosed(Closed),
     /// This copy leads, and has not heard from a quorum lately. Nothing was proposed; ask the same
     /// copy again.
     #[error("the leader has not heard from a majority of its voters lately")]
@@ -203,6 +212,7 @@ impl ProposeError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::NotActive(_)
+            | Self::GateClosed(_)
             | Self::NoQuorum
             | Self::Overloaded
             | Self::TooLarge { .. }
@@ -210,6 +220,38 @@ impl ProposeError {
             | Self::Failed { .. }
             | Self::NotRunning => true,
             Self::OutcomeUnknown { .. } => false,
+        }
+    }
+}
+
+/// Why a request was not begun.
+enum Entry {
+    NotActive(NotActive),
+    Closed(Closed),
+}
+
+impl From<Closed> for Entry {
+    fn from(why: Closed) -> Self {
+        Self::Closed(why)
+    }
+}
+
+impl From<Entry> for ProposeError {
+    fn from(entry: Entry) -> Self {
+        match entry {
+            Entry::NotActive(error) => error.into(),
+            Entry::Closed(Closed::Deadline) => Self::Deadline,
+            Entry::Closed(why) => Self::GateClosed(why),
+        }
+    }
+}
+
+impl From<Entry> for ReadError {
+    fn from(entry: Entry) -> Self {
+        match entry {
+            Entry::NotActive(error) => error.into(),
+            Entry::Closed(Closed::Deadline) => Self::Deadline,
+            Entry::Closed(why) => Self::GateClosed(why),
         }
     }
 }
@@ -253,6 +295,7 @@ pub(crate) struct Surroundings {
     pub node: NodeId,
     pub options: Arc<Options>,
     pub registry: Arc<dyn PeerRegistry>,
+    pub gate: Option<Arc<dyn ServingGate>>,
     pub peers: Arc<crate::mux::Peers>,
     pub sink: crate::event::EventSink,
     pub node_room: Arc<Semaphore>,
@@ -272,6 +315,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         let fault = CopyFault::new(Journal { database, replica, sink }, wake.clone());
         let fault = Arc::new(fault);
         let needs_mount = machine.needs_mount();
+        let gate = around.gate.clone().filter(|_| needs_mount);
         let (offload, log) = (options.offload, copy.log().clone());
         let (noted, flushed) = (fault.clone(), copy.clone());
         flushed.on_fault(Box::new(move |reason| noted.note(reason)));
@@ -284,7 +328,8 @@ impl<R: AsyncRuntime> RaftGroup<R> {
             timeouts: options.timeouts,
             credit: options.credit(),
             offload,
-            may_campaign: AtomicBool::new(spec.may_campaign),
+            allowed_to_campaign: AtomicBool::new(spec.may_campaign),
+            gate: gate.clone(),
             reads_waiting: 0.into(),
         });
         let (reads, waiting) = mpsc::unbounded_channel();
@@ -299,6 +344,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
                 copy: state,
                 fault,
                 needs_mount,
+                gate,
                 may_mount: AtomicBool::new(spec.may_mount),
                 accepts: AtomicBool::new(true),
                 instance: RwLock::new(None),
@@ -435,11 +481,11 @@ impl<R: AsyncRuntime> RaftGroup<R> {
     }
 
     pub fn may_campaign(&self) -> bool {
-        self.inner.link.may_campaign.load(Ordering::SeqCst)
+        self.inner.link.may_campaign()
     }
 
     pub fn allow_campaign(&self, allowed: bool) {
-        self.inner.link.may_campaign.store(allowed, Ordering::SeqCst);
+        self.inner.link.allowed_to_campaign.store(allowed, Ordering::SeqCst);
         if let Some(instance) = self.instance() {
             instance.raft.runtime_config().elect(allowed);
         }
@@ -455,6 +501,10 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         self.rebuild().await
     }
 
+    pub async fn step_down(&self) -> Result<(), StartError> {
+        if self.leading().is_none() { Ok(()) } else { self.rebuild().await }
+    }
+
     pub fn serving(&self) -> Result<Serving, NotActive> {
         let serving = self.serves();
         serving
@@ -464,7 +514,36 @@ impl<R: AsyncRuntime> RaftGroup<R> {
 
     /// The same while leadership is being handed over: what is under way is still answered.
     fn serves(&self) -> Option<Serving> {
-        self.leading().and_then(|term| self.mounted_in(term))
+        let open = self.gate_is_open();
+        self.leading().filter(|_| open).and_then(|term| self.mounted_in(term))
+    }
+
+    fn gate_is_open(&self) -> bool {
+        self.inner.gate.as_ref().is_none_or(|gate| gate.is_open())
+    }
+
+    /// Asks the gate for leave to serve a request under this mount.
+    fn enter(&self, serving: Serving, deadline: Instant) -> Result<(Under, Instant), Entry> {
+        let Some(gate) = &self.inner.gate else { return Ok((Under::NoGate, deadline)) };
+        let Leave { permit, deadline } = gate.permit(self.spec().database, deadline)?;
+        // The lineage went on between the look at the mount and the permit.
+        if permit.lineage() != serving.lineage {
+            return Err(Entry::NotActive(self.not_active()));
+        }
+        Ok((Under::Permit(permit), deadline))
+    }
+
+    /// Whether an answer may go out: the same mount, and the gate open since the request came.
+    fn still_answers(&self, serving: Serving, under: &Under) -> Result<(), &'static str> {
+        if self.serves() != Some(serving) {
+            return Err("this copy stopped serving while the request was under way");
+        }
+        match (under, &self.inner.gate) {
+            (Under::Permit(permit), Some(gate)) => gate
+                .upholds(permit)
+                .map_err(|_| "the node's gate closed, or the deadline passed, under way"),
+            _ => Ok(()),
+        }
     }
 
     fn mounted_in(&self, term: u64) -> Option<Serving> {
@@ -499,6 +578,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         self.ensure_well()?;
         let serving = self.serving()?;
         let _room = self.admit(command.len())?;
+        let (under, deadline) = self.enter(serving, deadline)?;
         let envelope = Envelope { lineage: serving.lineage, body: Body::Command(command) };
         let (at, reply) = self.write(&envelope, serving.term, deadline).await?;
         let reply = match reply {
@@ -509,11 +589,10 @@ impl<R: AsyncRuntime> RaftGroup<R> {
                 unreachable!("a command is answered as a command")
             }
         };
-        if self.serves() != Some(serving) {
-            let why = "this copy stopped serving while the command was under way";
-            return Err(ProposeError::OutcomeUnknown { why });
-        }
-        Ok(Committed { at, reply })
+        let still = self.still_answers(serving, &under);
+        still.map_err(|why| ProposeError::OutcomeUnknown { why })?;
+        let counts_until = under.deadline();
+        Ok(Committed { at, reply, counts_until })
     }
 
     pub async fn mark_digest(

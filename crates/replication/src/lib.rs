@@ -20,6 +20,7 @@
 //! | [`registry`](Registry) | all groups of a node: start, stop, find the group of a frame |
 //! | [`group`](Group) | one copy: propose, read, mount, change members, transfer, status |
 //! | `log_store`, `state_machine`, `snapshot` | openraft's storage over a copy's directory |
+//! | [`gate`](ServingGate) | the seam to the node's gate |
 //! | `network`, `mux`, [`link`], [`peer`] | from openraft's calls to frames, and who may send them |
 //! | [`timeouts`](Timeouts), [`options`](Options) | settings |
 //!
@@ -50,6 +51,7 @@ pub mod peer;
 mod copy_store;
 mod event;
 mod fault;
+mod gate;
 mod group;
 mod hot;
 mod log_store;
@@ -72,10 +74,11 @@ mod wire;
 
 pub use copy_store::OpenCopy;
 pub use event::{Event, EventSink, GroupEvent, Role};
+pub use gate::{Leave, ServingGate};
 pub use group::{
-    Committed, FollowerStatus, Group, GroupSpec, GroupStatus, InitializeError, LeaderHint,
-    MemberStatus, MembersError, NotActive, ProposeError, ReadError, Serving, StartError,
-    TransferError,
+    Committed, Confirmed, FollowerStatus, Group, GroupSpec, GroupStatus, InitializeError,
+    LeaderHint, MemberStatus, MembersError, NotActive, ProposeError, ReadError, Serving,
+    StartError, TransferError,
 };
 pub use machine::{Effect, Machine, MachineFault};
 pub use offload::Offload;

@@ -24,6 +24,7 @@ use openraft::raft::{
 use openraft::{AsyncRuntime, OptionalSend};
 use tokio::time::Instant;
 
+use crate::gate::ServingGate;
 use crate::link::LinkError;
 use crate::mux::append::{Credit, Results};
 use crate::mux::control::Pace;
@@ -44,8 +45,10 @@ pub(crate) struct GroupLink {
     pub timeouts: Timeouts,
     pub credit: Credit,
     pub offload: Offload,
-    /// Whether this copy may ask for votes and accept a transfer.
-    pub may_campaign: AtomicBool,
+    /// Whether this copy may ask for votes and accept a transfer, as far as its owner decides.
+    pub allowed_to_campaign: AtomicBool,
+    /// Whether it may at all, now; none for a group that is not gated.
+    pub gate: Option<Arc<dyn ServingGate>>,
     /// Reads that wait for a round of heartbeats, so that these are not held back.
     pub reads_waiting: AtomicUsize,
 }
@@ -58,6 +61,12 @@ impl GroupLink {
             from_replica: self.replica.0,
             to_replica: to,
         }
+    }
+
+    /// Whether this copy may ask for votes and accept a transfer now.
+    pub fn may_campaign(&self) -> bool {
+        let open = self.gate.as_ref().is_none_or(|gate| gate.is_open());
+        open && self.allowed_to_campaign.load(Ordering::SeqCst)
     }
 
     fn pace(&self) -> Pace {
@@ -137,7 +146,7 @@ impl<R: AsyncRuntime> Connection<R> {
     }
 
     fn ensure_may_campaign(&self) -> Result<(), RpcError<R>> {
-        if self.link.may_campaign.load(Ordering::SeqCst) {
+        if self.link.may_campaign() {
             return Ok(());
         }
         Err(rpc_error(Refusal::MayNotCampaign.into()))

@@ -11,12 +11,16 @@
 //!
 //! Refusals name what is newer, so that the other side learns it from the refusal itself.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use bytes::Bytes;
 use dag_api::peer::v1 as pb;
-use dag_types::{ActivationId, Boot, DagId, Generation, Lineage, NodeId, StoreId};
+use dag_format::links;
+use dag_types::{
+    ActivationId, Boot, DagId, Generation, Lineage, LineageChain, LineageKind, LineageStep, NodeId,
+    StoreId,
+};
 use thiserror::Error;
 
 use crate::link::StreamKind;
@@ -46,8 +50,14 @@ pub trait PeerRegistry: Send + Sync + 'static {
     /// What this node says of itself.
     fn local(&self) -> PeerIdentity;
 
+    /// The chain whose last link this node's frames and mounts carry.
+    fn chain(&self) -> LineageChain;
+
     /// Whether a node with this identity may speak to this one. Remembers a newer boot.
     fn admit(&self, peer: &PeerIdentity) -> Result<(), Refusal>;
+
+    /// Another node refused this one because its lineage is another, and named its own chain.
+    fn refused_by(&self, newest: &LineageChain);
 }
 
 /// Why a stream or a frame was not accepted. This node, now: nothing was done.
@@ -57,10 +67,10 @@ pub enum Refusal {
     #[error("the peer belongs to another DAG")]
     OtherDag,
     /// The peer speaks for a lineage that a newer one replaced.
-    #[error("the peer's lineage is older; {newest} is newer")]
+    #[error("the peer's lineage is older; {} is newer", .newest.last())]
     OlderLineage {
-        /// The newer lineage.
-        newest: Lineage,
+        /// The newer lineage, with all that led to it: whoever reads it can compare.
+        newest: LineageChain,
     },
     /// No such node in this DAG.
     #[error("node {node} is not known here")]
@@ -135,7 +145,10 @@ impl Refusal {
             ..pb::Refusal::default()
         };
         match self {
-            Self::OlderLineage { newest } => wire.lineage = Some(lineage_to_wire(newest)),
+            Self::OlderLineage { newest } => {
+                wire.lineage = Some(lineage_to_wire(&newest.last()));
+                wire.links = links::beside(newest);
+            }
             Self::OlderBoot { newest } => wire.newest = *newest,
             Self::UnknownNode { node } | Self::WrongNode { meant: node } => wire.newest = node.0,
             Self::WrongGeneration { newest } => wire.newest = u64::from(newest.0),
@@ -154,7 +167,11 @@ impl Refusal {
         match wire.reason() {
             Reason::OtherDag => Self::OtherDag,
             Reason::OlderLineage => {
-                Self::OlderLineage { newest: lineage_from_wire(wire.lineage.as_ref()) }
+                let newest = lineage_from_wire(wire.lineage.as_ref());
+                match links::chain_of(newest, &wire.links) {
+                    Ok(newest) => Self::OlderLineage { newest },
+                    Err(error) => Self::BadFrame { detail: error.to_string() },
+                }
             }
             Reason::UnknownNode => Self::UnknownNode { node: NodeId(wire.newest) },
             Reason::UnknownStore => Self::UnknownStore,
@@ -257,14 +274,16 @@ pub struct KnownPeers {
 #[derive(Debug)]
 struct Known {
     local: PeerIdentity,
-    superseded: HashSet<(u64, ActivationId)>,
+    chain: LineageChain,
     peers: BTreeMap<NodeId, (StoreId, Boot)>,
 }
 
 impl KnownPeers {
     /// Knows itself and nobody else.
     pub fn new(local: PeerIdentity) -> Self {
-        let known = Known { local, superseded: HashSet::new(), peers: BTreeMap::new() };
+        let chain = LineageChain::first(local.lineage.activation);
+        assert_eq!(chain.last(), local.lineage, "it begins with the first link");
+        let known = Known { local, chain, peers: BTreeMap::new() };
         Self { known: Mutex::new(known) }
     }
 
@@ -279,12 +298,15 @@ impl KnownPeers {
     }
 
     /// Adopts a newer lineage; the one before is refused from now on.
+    ///
+    /// # Panics
+    /// Where its epoch does not follow the last one's.
     pub fn adopt_lineage(&self, lineage: Lineage) {
         let mut known = self.lock();
-        let old = std::mem::replace(&mut known.local.lineage, lineage);
-        if old != lineage {
-            known.superseded.insert((old.epoch, old.activation));
-        }
+        let kind = LineageKind::ActivateFenced;
+        let link = LineageStep { lineage, kind, rejected: Vec::new() };
+        known.chain = known.chain.extended(link).expect("it follows the last link");
+        known.local.lineage = lineage;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -297,13 +319,20 @@ impl PeerRegistry for KnownPeers {
         self.lock().local
     }
 
+    fn chain(&self) -> LineageChain {
+        self.lock().chain.clone()
+    }
+
+    /// Its owner says what it adopts.
+    fn refused_by(&self, _newest: &LineageChain) {}
+
     fn admit(&self, peer: &PeerIdentity) -> Result<(), Refusal> {
         let mut known = self.lock();
         if peer.dag != known.local.dag {
             return Err(Refusal::OtherDag);
         }
-        if known.superseded.contains(&(peer.lineage.epoch, peer.lineage.activation)) {
-            return Err(Refusal::OlderLineage { newest: known.local.lineage });
+        if peer.lineage != known.local.lineage && known.chain.contains(peer.lineage) {
+            return Err(Refusal::OlderLineage { newest: known.chain.clone() });
         }
         let unknown = Refusal::UnknownNode { node: peer.node };
         let (store, boot) = known.peers.get_mut(&peer.node).ok_or(unknown)?;
@@ -371,7 +400,9 @@ mod tests {
         let peers = registry();
         let newer = Lineage { epoch: 2, activation: ActivationId([6; 16]) };
         peers.adopt_lineage(newer);
-        assert_eq!(peers.admit(&identity(2)), Err(Refusal::OlderLineage { newest: newer }));
+        let newest = peers.chain();
+        assert_eq!(newest.last(), newer);
+        assert_eq!(peers.admit(&identity(2)), Err(Refusal::OlderLineage { newest }));
         assert_eq!(peers.admit(&PeerIdentity { lineage: newer, ..identity(2) }), Ok(()));
     }
 
@@ -387,11 +418,17 @@ mod tests {
         assert_eq!(check_hello(&newer, &peers), Err(Refusal::ProtocolVersion { spoken: 2 }));
     }
 
+    fn two_links() -> LineageChain {
+        let peers = registry();
+        peers.adopt_lineage(Lineage { epoch: 2, activation: ActivationId([6; 16]) });
+        peers.chain()
+    }
+
     #[test]
     fn every_refusal_survives_the_wire() {
         let all = [
             Refusal::OtherDag,
-            Refusal::OlderLineage { newest: identity(1).lineage },
+            Refusal::OlderLineage { newest: two_links() },
             Refusal::UnknownNode { node: NodeId(4) },
             Refusal::UnknownStore,
             Refusal::OlderBoot { newest: 5 },

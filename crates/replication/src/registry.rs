@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::copy_store::OpenCopy;
 use crate::event::EventSink;
+use crate::gate::ServingGate;
 use crate::group::{Group, GroupSpec, GroupStatus, RaftGroup, StartError, Surroundings};
 use crate::link::{Acceptor, PeerLink, Pipe};
 use crate::machine::Machine;
@@ -81,6 +82,20 @@ impl Registry {
         Self::with_runtime::<TokioRuntime>(options, link, registry, sink)
     }
 
+    /// The same on a node with a gate: its groups serve only what the gate permits.
+    ///
+    /// # Panics
+    /// Where the options cannot work ([`Options::problems`]).
+    pub fn gated(
+        options: Options,
+        link: Arc<dyn PeerLink>,
+        registry: Arc<dyn PeerRegistry>,
+        sink: EventSink,
+        gate: Arc<dyn ServingGate>,
+    ) -> Self {
+        Self::build::<TokioRuntime>(options, link, registry, sink, Some(gate))
+    }
+
     /// The same on another runtime; openraft is compiled for it where this is called.
     ///
     /// # Panics
@@ -91,12 +106,23 @@ impl Registry {
         registry: Arc<dyn PeerRegistry>,
         sink: EventSink,
     ) -> Self {
+        Self::build::<R>(options, link, registry, sink, None)
+    }
+
+    fn build<R: AsyncRuntime>(
+        options: Options,
+        link: Arc<dyn PeerLink>,
+        registry: Arc<dyn PeerRegistry>,
+        sink: EventSink,
+        gate: Option<Arc<dyn ServingGate>>,
+    ) -> Self {
         assert_eq!(options.problems(), Vec::<String>::new(), "options that can work");
         let (recheck, rechecks) = watch::channel(0);
         let stop = CancellationToken::new();
         let dialer = Arc::new(Dialer {
             link,
             registry: registry.clone(),
+            gate: gate.clone(),
             recheck: rechecks,
             stop: stop.clone(),
         });
@@ -109,6 +135,7 @@ impl Registry {
             peers: Arc::new(Peers::new(dialer, options.snapshots_at_a_time)),
             options: Arc::new(options),
             registry,
+            gate,
             sink,
             stop,
         };
@@ -152,6 +179,11 @@ impl Registry {
     /// All groups, by database.
     pub fn groups(&self) -> Vec<Group> {
         self.table.all()
+    }
+
+    /// Sends a message about gates to another node. It may be lost, and nobody hears of that.
+    pub fn tell(&self, node: NodeId, message: pb::GateMessage) {
+        self.around.peers.get(node).control.tell(message);
     }
 
     /// How all copies of this node stand.

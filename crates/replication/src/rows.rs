@@ -10,7 +10,9 @@
 //! snapshots.
 
 use bytes::Bytes;
-use dag_types::{ActivationId, Lineage, LogId, NodeId, Write};
+use dac::mount::Mount;
+use dag_format::links;
+use dag_types::{ActivationId, Lineage, LineageChain, LogId, NodeId, Write};
 use prost::Message;
 use storage::state::{StateError, StateRead};
 
@@ -41,6 +43,9 @@ struct MountedRow {
     term: u64,
     #[prost(uint64, tag = "6")]
     index: u64,
+    /// Empty where the chain has one link.
+    #[prost(bytes = "bytes", tag = "7")]
+    links: Bytes,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -69,21 +74,20 @@ pub(crate) fn membership_write(stored: &StoredMembership) -> Write {
     Write::Put { key: Bytes::from_static(MEMBERSHIP_KEY), value }
 }
 
-pub(crate) fn mounted(state: &dyn StateRead) -> Result<Option<Mounted>, MachineFault> {
+pub(crate) fn mounted(state: &dyn StateRead) -> Result<Option<(Mounted, Mount)>, MachineFault> {
     let Some(row) = state.get(MOUNTED_KEY)? else { return Ok(None) };
     let row = MountedRow::decode(row).map_err(|_| malformed("mount"))?;
     let activation = ActivationId::from_slice(&row.activation).ok_or_else(|| malformed("mount"))?;
     if row.version != VERSION {
         return Err(malformed("mount"));
     }
-    Ok(Some(Mounted {
-        lineage: Lineage { epoch: row.epoch, activation },
-        node: NodeId(row.node),
-        at: LogId { term: row.term, index: row.index },
-    }))
+    let lineage = Lineage { epoch: row.epoch, activation };
+    let chain = links::chain_of(lineage, &row.links).map_err(|_| malformed("mount"))?;
+    let (node, at) = (NodeId(row.node), LogId { term: row.term, index: row.index });
+    Ok(Some((Mounted { lineage, node, at }, Mount { chain, node, term: row.term })))
 }
 
-pub(crate) fn mounted_write(mounted: &Mounted) -> Write {
+pub(crate) fn mounted_write(mounted: &Mounted, chain: &LineageChain) -> Write {
     let row = MountedRow {
         version: VERSION,
         epoch: mounted.lineage.epoch,
@@ -91,6 +95,7 @@ pub(crate) fn mounted_write(mounted: &Mounted) -> Write {
         node: mounted.node.0,
         term: mounted.at.term,
         index: mounted.at.index,
+        links: links::beside(chain),
     };
     Write::Put { key: Bytes::from_static(MOUNTED_KEY), value: row.encode_to_vec().into() }
 }

@@ -24,7 +24,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dac::mount::{Mount, admit_entry, admit_mount};
 use dag_format::envelope::{Body, Envelope};
+use dag_format::links;
 use dag_types::{Chain, Lineage, LogId, Mutant, NodeId};
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -102,6 +104,8 @@ pub(crate) struct CopyState {
 pub(crate) struct Seen {
     pub applied: Option<LogId>,
     pub mounted: Option<Mounted>,
+    /// The same with its chain: what later mounts and entries are judged by.
+    pub mount: Option<Mount>,
     pub membership: StoredMembership,
 }
 
@@ -226,9 +230,11 @@ impl CopyState {
 
 impl Seen {
     fn read(state: &dyn StateRead) -> Result<Self, MachineFault> {
+        let (mounted, mount) = rows::mounted(state)?.unzip();
         Ok(Self {
             applied: state::applied(state)?.map(|(at, _)| at),
-            mounted: rows::mounted(state)?,
+            mounted,
+            mount,
             membership: rows::membership(state)?,
         })
     }
@@ -271,7 +277,11 @@ impl Batch<'_> {
                 Ok(Reply::Command(effect.reply))
             }
             Body::Command(_) => Ok(Reply::StaleMount { mounted: self.seen.mounted }),
-            Body::Mount { node, term } => Ok(self.mount(at, envelope.lineage, node, term)),
+            Body::Mount { node, term, links } => {
+                let chain = links::chain_of(envelope.lineage, &links)
+                    .map_err(|error| MachineFault::new(format!("entry {at}: {error}")))?;
+                Ok(self.mount(at, Mount { chain, node, term }))
+            }
             Body::DigestMark { mark } => {
                 let digest = self.machine.digest(&self.view)?;
                 let writes = rows::mark_writes(&self.view, &DigestAt { mark, at, digest })?;
@@ -284,24 +294,19 @@ impl Batch<'_> {
     /// Whether a command proposed in this lineage and term counts.
     fn holds(&self, at: LogId, lineage: Lineage) -> bool {
         !self.machine.needs_mount()
-            || self
-                .seen
-                .mounted
-                .is_some_and(|mounted| mounted.at.term == at.term && mounted.lineage == lineage)
+            || admit_entry(self.seen.mount.as_ref(), lineage, at.term).is_ok()
     }
 
     /// A mount of an older lineage, of a fork of this one, or of another term than the entry's
     /// own, has no effect.
-    fn mount(&mut self, at: LogId, lineage: Lineage, node: NodeId, term: u64) -> Reply {
-        let older = self.seen.mounted.is_some_and(|mounted| {
-            mounted.lineage != lineage && lineage.epoch <= mounted.lineage.epoch
-        });
-        if older || term != at.term {
+    fn mount(&mut self, at: LogId, mount: Mount) -> Reply {
+        if admit_mount(self.seen.mount.as_ref(), &mount, at.term).is_err() {
             return Reply::StaleMount { mounted: self.seen.mounted };
         }
-        let mounted = Mounted { lineage, node, at };
-        self.view.write(rows::mounted_write(&mounted));
+        let mounted = Mounted { lineage: mount.chain.last(), node: mount.node, at };
+        self.view.write(rows::mounted_write(&mounted, &mount.chain));
         self.seen.mounted = Some(mounted);
+        self.seen.mount = Some(mount);
         Reply::Mounted(mounted)
     }
 }

@@ -35,7 +35,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("mail-mime", &["dag-api"]),
     ("storage", &["dag-format", "dag-types"]),
     ("seeding", &["dag-format", "dag-types", "storage"]),
-    ("replication", &["dag-api", "dag-format", "dag-types", "storage"]),
+    ("replication", &["dac", "dag-api", "dag-format", "dag-types", "storage"]),
     ("dag-client", &["dag-api", "dag-types"]),
     ("dagctl", &["dag-api", "dag-client", "dag-types", "testkit"]),
     (

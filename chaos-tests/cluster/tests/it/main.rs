@@ -1,6 +1,7 @@
 //! Claims about real clusters under faults. `HOLDFAST_BIN` names the folder of the programs.
 
 mod bad_input;
+mod cut_off;
 mod damage;
 mod disk;
 mod identity;

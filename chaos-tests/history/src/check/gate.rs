@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use dag_types::DatabaseId;
+
 use super::{Evidence, Looking, Step};
 use crate::Nanos;
 use crate::history::History;
@@ -21,6 +23,8 @@ pub(super) fn open_while_answering(looking: &mut Looking<'_>, history: &History)
                 within_its_request(looking, entry, lease, position)?;
                 open.insert(entry.node, (lease.until, position));
             }
+            // What opens gates is not gated itself.
+            Event::Acknowledged { copy, .. } if copy.database == DatabaseId::CONTROL.0 => {}
             Event::Acknowledged { deadline, request, .. } => {
                 looking.one();
                 let lease = open.get(&entry.node).copied();
@@ -79,13 +83,13 @@ fn answer_is_covered(
 
 /// I5.
 pub(super) fn opened_by_grant(looking: &mut Looking<'_>, history: &History) -> Step {
-    let mut grants: BTreeMap<u64, Grant> = BTreeMap::new();
-    let mut open: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut grants: BTreeMap<GrantOf, Grant> = BTreeMap::new();
+    let mut open: BTreeMap<u64, GrantOf> = BTreeMap::new();
     for (position, entry) in history.journal.iter().enumerate() {
         match &entry.event {
-            Event::GrantCommitted { grant, to_node, to_boot, term: _ } => {
+            Event::GrantCommitted { grant, to_node, to_boot, term } => {
                 let lineage = entry.lineage.map(|text| text.0);
-                grants.insert(*grant, (*to_node, *to_boot, lineage));
+                grants.insert((*term, *grant), (*to_node, *to_boot, lineage));
             }
             Event::Started { .. } | Event::Stopped | Event::GateClosed { .. } => {
                 open.remove(&entry.node);
@@ -93,9 +97,9 @@ pub(super) fn opened_by_grant(looking: &mut Looking<'_>, history: &History) -> S
             Event::GateOpened(lease) => {
                 looking.one();
                 named_by_a_grant(looking, entry, lease, &grants, position)?;
-                open.insert(entry.node, lease.grant);
+                open.insert(entry.node, grant_of(lease));
             }
-            Event::GateExtended(lease) if open.get(&entry.node) != Some(&lease.grant) => {
+            Event::GateExtended(lease) if open.get(&entry.node) != Some(&grant_of(lease)) => {
                 looking.breach(
                     format!("extended while closed {} {}", entry.node, lease.grant),
                     format!("node {} extended a gate that was not open", entry.node),
@@ -108,17 +112,24 @@ pub(super) fn opened_by_grant(looking: &mut Looking<'_>, history: &History) -> S
     Ok(())
 }
 
+/// Grants are numbered anew in each term of the control group.
+type GrantOf = (u64, u64);
+
+fn grant_of(lease: &GateLease) -> GrantOf {
+    (lease.term, lease.grant)
+}
+
 type Grant = (u64, BootOf, Option<dag_types::Lineage>);
 
 fn named_by_a_grant(
     looking: &Looking<'_>,
     entry: &Entry,
     lease: &GateLease,
-    grants: &BTreeMap<u64, Grant>,
+    grants: &BTreeMap<GrantOf, Grant>,
     position: usize,
 ) -> Step {
     let here = (entry.node, entry.boot, entry.lineage.map(|text| text.0));
-    if grants.get(&lease.grant) == Some(&here) {
+    if grants.get(&grant_of(lease)) == Some(&here) {
         return Ok(());
     }
     looking.breach(

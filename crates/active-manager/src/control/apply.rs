@@ -167,6 +167,7 @@ fn put_dag<V: StateView>(
             started_sites: definition.sites.clone(),
             at_ms: command.at_ms,
             who: command.who.clone(),
+            rejected: Vec::new(),
         },
     );
     for name in &definition.sites {

@@ -26,7 +26,8 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use dag_types::{
-    ActivationId, Boot, DagId, DatabaseId, Generation, Lineage, NodeId, ReplicaId, StoreId,
+    ActivationId, Boot, DagId, DatabaseId, Generation, Lineage, LineageKind, LineageStep, NodeId,
+    ReplicaId, StoreId,
 };
 
 pub(crate) const DAG: &[u8] = &[0x10];
@@ -100,6 +101,31 @@ pub enum LinkKind {
     Unspecified = 0,
     /// The DAG was created.
     First = 1,
+    /// A site was stopped, with its consent.
+    Stop = 2,
+    /// A stopped site was started again.
+    Start = 3,
+    /// A site was activated by a control majority, after the takeover wait.
+    ActivateFenced = 4,
+    /// A site was activated without a control majority, on a person's word.
+    ActivateUnfenced = 5,
+    /// A person chose this branch of a fork.
+    Accept = 6,
+}
+
+impl LinkKind {
+    /// The kind as chains have it; none for one that a newer version wrote.
+    pub fn of_chain(self) -> Option<LineageKind> {
+        Some(match self {
+            Self::Unspecified => return None,
+            Self::First => LineageKind::First,
+            Self::Stop => LineageKind::Stop,
+            Self::Start => LineageKind::Start,
+            Self::ActivateFenced => LineageKind::ActivateFenced,
+            Self::ActivateUnfenced => LineageKind::ActivateUnfenced,
+            Self::Accept => LineageKind::Accept,
+        })
+    }
 }
 
 /// One link of the chain of site activations.
@@ -126,9 +152,22 @@ pub struct LineageLink {
     /// Who asked.
     #[prost(string, tag = "7")]
     pub who: String,
+    /// Sixteen bytes each: the last links of the branches that it rejects; only in an `accept`.
+    #[prost(bytes = "bytes", repeated, tag = "8")]
+    pub rejected: Vec<Bytes>,
 }
 
 impl LineageLink {
+    /// The link as chains have it; none where its kind is unknown here.
+    pub fn step(&self) -> Option<LineageStep> {
+        let rejected = self.rejected.iter().map(|id| ActivationId::from_slice(id));
+        Some(LineageStep {
+            lineage: self.lineage(),
+            kind: LinkKind::try_from(self.kind).ok()?.of_chain()?,
+            rejected: rejected.collect::<Option<_>>()?,
+        })
+    }
+
     /// What frames and answers carry of it.
     pub fn lineage(&self) -> Lineage {
         let activation = ActivationId::from_slice(&self.activation).unwrap_or(ActivationId::NIL);

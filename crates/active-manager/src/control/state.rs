@@ -4,8 +4,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use dag_types::{
-    ChainProblem, DatabaseId, Lineage, LineageChain, LineageKind, LineageStep, NodeId,
-    RegisteredNode, RegisteredSite, Registry, StateView,
+    ChainProblem, DatabaseId, Lineage, LineageChain, NodeId, RegisteredNode, RegisteredSite,
+    Registry, StateView,
 };
 
 use super::activation::{
@@ -134,13 +134,8 @@ impl ControlState {
     /// # Errors
     /// Where the records are no chain: they were not written by `apply`.
     pub fn chain(&self) -> Result<LineageChain, ChainProblem> {
-        // The only kind that this version writes; any further link then is no chain.
-        let link = |link: &LineageLink| LineageStep {
-            lineage: link.lineage(),
-            kind: LineageKind::First,
-            rejected: Vec::new(),
-        };
-        LineageChain::from_links(self.lineage.iter().map(link).collect())
+        let step = |link: &LineageLink| link.step().ok_or(ChainProblem::Misplaced(link.epoch));
+        LineageChain::from_links(self.lineage.iter().map(step).collect::<Result<_, _>>()?)
     }
 
     /// What a grant of a gate is checked against.

@@ -1,9 +1,9 @@
 //! The head of an entry's payload as version 1 writes it.
 
 use bytes::Bytes;
-use dag_format::FormatError;
 use dag_format::envelope::{Body, Envelope};
-use dag_types::{ActivationId, Lineage, NodeId};
+use dag_format::{FormatError, links};
+use dag_types::{ActivationId, Lineage, LineageChain, LineageKind, LineageStep, NodeId};
 
 use super::{hex, show};
 
@@ -11,9 +11,13 @@ fn envelopes() -> [(Envelope, &'static str); 3] {
     let lineage = Lineage { epoch: 5, activation: ActivationId([6; 16]) };
     [
         (Envelope { lineage, body: Body::Command(Bytes::from_static(b"do it")) }, GOLDEN[0]),
-        (Envelope { lineage, body: Body::Mount { node: NodeId(7), term: 8 } }, GOLDEN[1]),
+        (Envelope { lineage, body: mount(Bytes::new()) }, GOLDEN[1]),
         (Envelope { lineage, body: Body::DigestMark { mark: 9 } }, GOLDEN[2]),
     ]
+}
+
+fn mount(links: Bytes) -> Body {
+    Body::Mount { node: NodeId(7), term: 8, links }
 }
 
 #[test]
@@ -37,10 +41,42 @@ fn an_unknown_type_is_never_skipped() {
 #[test]
 fn an_unknown_version_is_refused() {
     for found in [0, 2, 255] {
-        let mut bytes = hex(GOLDEN[1]);
+        let mut bytes = hex(GOLDEN[0]);
         bytes[1] = found;
         let fault = Envelope::decode(&bytes.into());
         assert_eq!(fault, Err(FormatError::UnknownVersion { what: "an entry", found, known: 1 }));
+    }
+}
+
+#[test]
+fn a_mount_of_a_later_link_carries_the_whole_chain() {
+    let step = |epoch, id, kind| LineageStep {
+        lineage: Lineage { epoch, activation: ActivationId([id; 16]) },
+        kind,
+        rejected: if kind == LineageKind::Accept { vec![ActivationId([9; 16])] } else { vec![] },
+    };
+    let kinds = [
+        LineageKind::Stop,
+        LineageKind::Start,
+        LineageKind::ActivateFenced,
+        LineageKind::ActivateUnfenced,
+        LineageKind::Accept,
+    ];
+    let first = LineageChain::first(ActivationId([1; 16]));
+    assert_eq!(links::beside(&first), Bytes::new());
+    assert_eq!(links::chain_of(first.last(), &[]), Ok(first.clone()));
+    let chain = kinds.iter().zip(2_u8..).fold(first, |chain, (kind, id)| {
+        chain.extended(step(u64::from(id), id, *kind)).expect("a chain")
+    });
+    let beside = links::beside(&chain);
+    let entry = Envelope { lineage: chain.last(), body: mount(beside.clone()) };
+    let bytes = entry.encode();
+    assert_eq!((bytes[0], bytes[1]), (2, 2));
+    assert_eq!(Envelope::decode(&bytes), Ok(entry));
+    assert_eq!(links::chain_of(chain.last(), &beside), Ok(chain.clone()));
+    assert!(links::chain_of(Lineage { epoch: 9, ..chain.last() }, &beside).is_err());
+    for end in 0..beside.len() {
+        assert!(links::decode(&beside[..end]).is_err(), "{end}");
     }
 }
 

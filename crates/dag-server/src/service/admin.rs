@@ -4,6 +4,7 @@
 //! that is. What changes goes through the control group, which only its leader can do.
 
 mod formation;
+mod gates;
 mod listing;
 mod show;
 mod verify;

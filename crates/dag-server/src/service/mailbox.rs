@@ -171,9 +171,13 @@ impl MailboxServer {
             weaker => self.read_weakly(database, weaker, deadline).await?,
         };
         let token = Some(reading.token.into());
-        let work = tokio::task::spawn_blocking(move || read(View(&*reading.view)));
+        let view = reading.view.clone();
+        let work = tokio::task::spawn_blocking(move || read(View(&*view)));
         match work.await {
-            Ok(Ok(value)) => value.map(|value| Seen { value, token, staleness }),
+            Ok(Ok(value)) => {
+                reading.still()?;
+                value.map(|value| Seen { value, token, staleness })
+            }
             Ok(Err(fault)) => Err(status::fault(&fault, database)),
             Err(_) => Err(Problem::new(Reason::Internal, "a read ended without an answer")),
         }

@@ -3,6 +3,7 @@
 pub mod copies;
 pub mod dag;
 pub mod db;
+pub mod gate;
 pub mod local;
 pub mod mail;
 pub mod mailbox;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::admin::Admin;
 use crate::command::copies::{self, CopyLine};
 use crate::command::db::{self, DatabaseLine};
+use crate::command::gate;
 use crate::command::local::state_name;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -34,6 +35,8 @@ struct NodeLine {
     witness: bool,
     reachable: bool,
     last_heard_ms: u64,
+    /// Its gate, as it last said: open, closed, none (a witness), unknown.
+    gate: &'static str,
     active_copies: u32,
     copies: u32,
     boot_counter: u64,
@@ -193,6 +196,7 @@ fn node_lines(status: &GetStatusResponse) -> Vec<NodeLine> {
             site: identity.site,
             witness: node.witness,
             reachable: node.reachable,
+            gate: gate_of(status, identity.node_id),
             last_heard_ms: node.last_heard_ms,
             active_copies: node.active_copies,
             copies: node.copies,
@@ -201,6 +205,11 @@ fn node_lines(status: &GetStatusResponse) -> Vec<NodeLine> {
         }
     };
     status.nodes.iter().map(line).collect()
+}
+
+fn gate_of(status: &GetStatusResponse, node: u64) -> &'static str {
+    let known = status.gates.iter().find(|gate| gate.node_id == node);
+    known.map_or("unknown", |gate| gate::state_name(gate.state()))
 }
 
 fn warning_lines(status: &GetStatusResponse, names: &Names) -> Vec<WarningLine> {
@@ -267,12 +276,13 @@ fn show_nodes(nodes: &[NodeLine]) -> String {
             if node.witness { "witness" } else { "data" }.to_owned(),
             if node.reachable { "up" } else { "DOWN" }.to_owned(),
             span(node.last_heard_ms),
+            node.gate.to_owned(),
             format!("{}/{}", node.active_copies, node.copies),
             node.boot_counter.to_string(),
             if node.insecure { "INSECURE" } else { "" }.to_owned(),
         ]
     });
-    table(["NODE", "SITE", "KIND", "STATE", "HEARD", "ACTIVE/COPIES", "BOOTS", ""], rows)
+    table(["NODE", "SITE", "KIND", "STATE", "HEARD", "GATE", "ACTIVE/COPIES", "BOOTS", ""], rows)
 }
 
 #[cfg(test)]

@@ -16,9 +16,10 @@ use storage::state::StateRead;
 use tokio::time::Instant;
 
 use super::{
-    Committed, GroupSpec, GroupStatus, InitializeError, LeaderHint, MembersError, NotActive,
-    ProposeError, RaftGroup, ReadError, Serving, StartError, TransferError,
+    Committed, Confirmed, GroupSpec, GroupStatus, InitializeError, LeaderHint, MembersError,
+    NotActive, ProposeError, RaftGroup, ReadError, Serving, StartError, TransferError,
 };
+use crate::event::Role;
 use crate::machine::MachineFault;
 use crate::state_machine::DigestAt;
 use crate::types::Member;
@@ -101,6 +102,16 @@ impl Group {
         self.0.demote().await
     }
 
+    /// Ends a leadership, where there is one, and leaves the way to it as it is.
+    pub async fn step_down(&self) -> Result<(), StartError> {
+        self.0.step_down().await
+    }
+
+    /// Its role and term, by what it knows. Never a proof.
+    pub fn role(&self) -> (Role, u64) {
+        self.0.role()
+    }
+
     /// Under what this copy serves now, by what it knows. Never a proof alone.
     pub fn serving(&self) -> Result<Serving, NotActive> {
         self.0.serving()
@@ -129,7 +140,18 @@ impl Group {
     /// Waits until a read from [`Group::view`] is linearizable; gives the position that the view
     /// will at least have.
     pub async fn read_barrier(&self, deadline: Instant) -> Result<LogId, ReadError> {
-        self.0.read_barrier(deadline).await
+        self.confirm_read(deadline).await.map(|read| read.at)
+    }
+
+    /// The same for an answer that leaves later: what is given is shown to [`Group::still_read`]
+    /// right before.
+    pub async fn confirm_read(&self, deadline: Instant) -> Result<Confirmed, ReadError> {
+        self.0.confirm_read(deadline).await
+    }
+
+    /// Whether a confirmed read may still be answered.
+    pub fn still_read(&self, read: &Confirmed) -> Result<(), ReadError> {
+        self.0.still_read(read)
     }
 
     /// Makes this copy the first of a new group, with these voters.
@@ -210,9 +232,12 @@ trait Calls: Send + Sync {
     fn allow_mount(&self, allowed: bool);
     fn serving(&self) -> Result<Serving, NotActive>;
     fn demote(&self) -> Future<'_, (), StartError>;
+    fn step_down(&self) -> Future<'_, (), StartError>;
+    fn role(&self) -> (Role, u64);
     fn propose(&self, command: Bytes, by: Instant) -> Future<'_, Committed, ProposeError>;
     fn mark_digest(&self, mark: u64, by: Instant) -> Future<'_, DigestAt, ProposeError>;
-    fn read_barrier(&self, by: Instant) -> Future<'_, LogId, ReadError>;
+    fn confirm_read(&self, by: Instant) -> Future<'_, Confirmed, ReadError>;
+    fn still_read(&self, read: &Confirmed) -> Result<(), ReadError>;
     fn initialize<'a>(&'a self, voters: &'a Members) -> Future<'a, (), InitializeError>;
     fn add_learners<'a>(&'a self, who: &'a Members, by: Instant) -> Future<'a, (), MembersError>;
     fn change_voters<'a>(&'a self, to: &'a Replicas, by: Instant) -> Future<'a, (), MembersError>;
@@ -270,6 +295,14 @@ impl<R: AsyncRuntime> Calls for RaftGroup<R> {
         Box::pin(Self::demote(self))
     }
 
+    fn step_down(&self) -> Future<'_, (), StartError> {
+        Box::pin(Self::step_down(self))
+    }
+
+    fn role(&self) -> (Role, u64) {
+        Self::role(self)
+    }
+
     fn propose(&self, command: Bytes, by: Instant) -> Future<'_, Committed, ProposeError> {
         Box::pin(Self::propose(self, command, by))
     }
@@ -278,8 +311,12 @@ impl<R: AsyncRuntime> Calls for RaftGroup<R> {
         Box::pin(Self::mark_digest(self, mark, by))
     }
 
-    fn read_barrier(&self, by: Instant) -> Future<'_, LogId, ReadError> {
-        Box::pin(Self::read_barrier(self, by))
+    fn confirm_read(&self, by: Instant) -> Future<'_, Confirmed, ReadError> {
+        Box::pin(Self::confirm_read(self, by))
+    }
+
+    fn still_read(&self, read: &Confirmed) -> Result<(), ReadError> {
+        Self::still_read(self, read)
     }
 
     fn initialize<'a>(&'a self, voters: &'a Members) -> Future<'a, (), InitializeError> {

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use dac::Closed;
 use dag_types::{LogId, Mutant};
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{AsyncRuntime, ReadPolicy};
@@ -15,17 +16,21 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{NotActive, RaftGroup, Serving};
+use crate::gate::Under;
 use crate::types::log_id;
 
 /// Reads of one round.
 const ROUND: usize = 4096;
 
 /// Why a read may not be answered from this copy now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReadError {
     /// Another copy serves, or none.
     #[error(transparent)]
     NotActive(#[from] NotActive),
+    /// The node has no leave to serve.
+    #[error("the node's gate is closed: {0}")]
+    GateClosed(Closed),
     /// A majority of the voters did not answer in time.
     #[error("a majority of the voters did not confirm this leader in time")]
     NoQuorum,
@@ -35,6 +40,15 @@ pub enum ReadError {
     /// The group is stopped, Failed or being replaced.
     #[error("the copy is not running")]
     NotRunning,
+}
+
+/// A read that a majority confirmed. It may be answered only while [`super::Group::still_read`].
+#[derive(Debug)]
+pub struct Confirmed {
+    /// The view that is taken now has at least this position.
+    pub at: LogId,
+    serving: Serving,
+    under: Under,
 }
 
 /// Counts a read while it waits, also one that is given up: heartbeats hurry while there is one.
@@ -57,15 +71,24 @@ impl Drop for Waits<'_> {
 pub(super) type Waiting = oneshot::Sender<Result<LogId, ReadError>>;
 
 impl<R: AsyncRuntime> RaftGroup<R> {
-    pub async fn read_barrier(&self, deadline: Instant) -> Result<LogId, ReadError> {
+    pub async fn confirm_read(&self, deadline: Instant) -> Result<Confirmed, ReadError> {
         let serving = self.serving()?;
+        let (under, deadline) = self.enter(serving, deadline)?;
         let (waiting, confirmed) = oneshot::channel();
         let waits = Waits::begin(&self.inner.link.reads_waiting);
         let at = self.wait_for_round(waiting, confirmed, deadline).await?;
         drop(waits);
         self.wait_applied(at, deadline).await?;
-        self.still(serving)?;
-        Ok(at)
+        let read = Confirmed { at, serving, under };
+        self.still_read(&read)?;
+        Ok(read)
+    }
+
+    pub fn still_read(&self, read: &Confirmed) -> Result<(), ReadError> {
+        if self.still_answers(read.serving, &read.under).is_ok() {
+            return Ok(());
+        }
+        Err(self.not_active().into())
     }
 
     async fn wait_for_round(
@@ -90,10 +113,6 @@ impl<R: AsyncRuntime> RaftGroup<R> {
             () = stopped => Err(ReadError::NotRunning),
             () = tokio::time::sleep_until(deadline) => Err(ReadError::Deadline),
         }
-    }
-
-    fn still(&self, serving: Serving) -> Result<(), ReadError> {
-        if self.serves() == Some(serving) { Ok(()) } else { Err(self.not_active().into()) }
     }
 
     async fn round(&self) -> Result<LogId, ReadError> {
@@ -123,7 +142,7 @@ pub(super) async fn run<R: AsyncRuntime>(
     while stop.run_until_cancelled(arriving.recv_many(&mut waiting, ROUND)).await.unwrap_or(0) > 0 {
         let result = group.round().await;
         for read in waiting.drain(..) {
-            let _ = read.send(result);
+            let _ = read.send(result.clone());
         }
     }
 }

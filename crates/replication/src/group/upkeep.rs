@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dag_format::envelope::{Body, Envelope};
+use dag_format::links;
 use openraft::AsyncRuntime;
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
@@ -136,7 +137,8 @@ impl<R: AsyncRuntime> RaftGroup<R> {
     /// The term to mount in: this copy leads in it, may serve, and does not yet.
     fn mount_due(&self) -> Option<u64> {
         let inner = &*self.inner;
-        if !inner.needs_mount || !inner.may_mount.load(Ordering::SeqCst) {
+        let allowed = inner.may_mount.load(Ordering::SeqCst) && self.gate_is_open();
+        if !inner.needs_mount || !allowed {
             return None;
         }
         self.leading().filter(|term| self.mounted_in(*term).is_none())
@@ -145,8 +147,9 @@ impl<R: AsyncRuntime> RaftGroup<R> {
     /// Proposes the mount of this term. Where it cannot be done now, the next look tries again.
     async fn mount(&self, term: u64) {
         let inner = &*self.inner;
-        let lineage = inner.registry.local().lineage;
-        let envelope = Envelope { lineage, body: Body::Mount { node: inner.node, term } };
+        let chain = inner.registry.chain();
+        let (lineage, links) = (chain.last(), links::beside(&chain));
+        let envelope = Envelope { lineage, body: Body::Mount { node: inner.node, term, links } };
         let patience = Duration::from_millis(inner.options.timeouts.election_max);
         let proposed = tokio::select! {
             () = inner.stop.cancelled() => return,

@@ -74,6 +74,17 @@ impl ControlClient {
     }
 }
 
+impl ControlClient {
+    /// Sends a message that is of no group. Nobody waits for an answer, and nothing is repeated.
+    pub fn tell(&self, message: pb::GateMessage) {
+        let (answer, _) = oneshot::channel();
+        let call = pb::control_call::Call::Gate(message);
+        // Where too much waits, a message is lost as it may be on the way.
+        let call = Call { group: pb::Group::default(), call, pace: Pace::AtOnce, answer };
+        let _ = self.calls.try_send(call);
+    }
+}
+
 struct ControlTask {
     dialer: Arc<Dialer>,
     to: NodeId,

@@ -9,6 +9,7 @@ use futures::StreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::gate::ServingGate;
 use crate::link::{LinkError, PeerLink, Pipe, StreamKind};
 use crate::peer::{self, PeerIdentity, PeerRegistry, Refusal};
 
@@ -19,6 +20,8 @@ const HELLO_DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) struct Dialer {
     pub link: Arc<dyn PeerLink>,
     pub registry: Arc<dyn PeerRegistry>,
+    /// Where messages about gates go.
+    pub gate: Option<Arc<dyn ServingGate>>,
     /// Counts the changes of what the registry knows; every open stream is judged again.
     pub recheck: watch::Receiver<u64>,
     /// Ends everything at shutdown.
@@ -42,7 +45,11 @@ impl Dialer {
         let mut pipe = self.link.connect(to, kind).await?;
         let said = self.registry.local();
         send_hello(&pipe.sender, &said, kind, to).await?;
-        let hello = first_hello(&mut pipe).await?;
+        let hello = first_hello(&mut pipe).await.inspect_err(|error| {
+            if let LinkError::Refused(Refusal::OlderLineage { newest }) = error {
+                self.registry.refused_by(newest);
+            }
+        })?;
         let (peer, answered) = peer::check_hello(&hello, &*self.registry)?;
         if peer.node != to || answered != kind {
             return Err(Refusal::WrongNode { meant: to }.into());

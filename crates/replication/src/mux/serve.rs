@@ -19,9 +19,10 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::dial::Dialer;
 use crate::event::Event;
+use crate::gate::ServingGate;
 use crate::group::RaftGroup;
 use crate::link::{Pipe, StreamKind};
-use crate::peer::Refusal;
+use crate::peer::{PeerIdentity, Refusal};
 use crate::registry::GroupTable;
 use crate::snapshot;
 use crate::wire;
@@ -46,12 +47,13 @@ pub(crate) async fn serve<R: AsyncRuntime>(
             return;
         }
     };
-    let (kind, from) = (opened.kind, opened.peer.node);
+    let (kind, peer, from) = (opened.kind, opened.peer, opened.peer.node);
+    let gate = dialer.gate.clone();
     let (pipe, mut validity) = opened.split(&dialer);
     let sender = pipe.sender.clone();
     let served = async {
         match kind {
-            StreamKind::Control => control(table, from, pipe).await,
+            StreamKind::Control => control(table, Sender { peer, gate }, pipe).await,
             StreamKind::Append => append(table, from, pipe).await,
             StreamKind::Bulk => snapshot::receive(&table, from, pipe).await,
         }
@@ -67,21 +69,34 @@ pub(crate) async fn serve<R: AsyncRuntime>(
     }
 }
 
-async fn control<R: AsyncRuntime>(table: Arc<GroupTable<R>>, from: NodeId, pipe: Pipe) {
+/// Who asks on a control stream, and who hears what is of no group.
+struct Sender {
+    peer: PeerIdentity,
+    gate: Option<Arc<dyn ServingGate>>,
+}
+
+async fn control<R: AsyncRuntime>(table: Arc<GroupTable<R>>, from: Sender, pipe: Pipe) {
     let Pipe { sender, mut receiver } = pipe;
     let (answers, waiting) = mpsc::unbounded_channel();
     let room = Arc::new(Semaphore::new(CALLS));
     let calls = async {
         while let Some(Ok(frame)) = receiver.next().await {
             let Some(pb::frame::Frame::Calls(calls)) = frame.frame else { return };
-            for call in calls.calls {
+            for mut call in calls.calls {
+                // In the order of their sending, so not in tasks of their own.
+                if let Some(Call::Gate(message)) = call.call.take_if(|c| matches!(c, Call::Gate(_)))
+                {
+                    let answer = Some(from.hear(message));
+                    let _ = answers.send(pb::ControlAnswer { id: call.id, answer });
+                    continue;
+                }
                 let (id, answers) = (call.id, answers.clone());
                 let Ok(room) = room.clone().try_acquire_owned() else {
                     let answer = Some(Answer::Refused(Refusal::Overloaded.to_wire()));
                     let _ = answers.send(pb::ControlAnswer { id, answer });
                     continue;
                 };
-                let table = table.clone();
+                let (table, from) = (table.clone(), from.peer.node);
                 let _task = R::spawn(async move {
                     let answer = answer(&table, from, call).await;
                     let answer =
@@ -96,6 +111,15 @@ async fn control<R: AsyncRuntime>(table: Arc<GroupTable<R>>, from: NodeId, pipe:
     tokio::select! {
         () = calls => {}
         () = write(sender, waiting, frame) => {}
+    }
+}
+
+impl Sender {
+    fn hear(&self, message: pb::GateMessage) -> Answer {
+        if let Some(gate) = &self.gate {
+            gate.heard(&self.peer, message);
+        }
+        Answer::Gate(pb::GateHeard {})
     }
 }
 
@@ -125,6 +149,7 @@ async fn answer<R: AsyncRuntime>(
         Call::Vote(call) => vote(&group, &call, false).await,
         Call::PreVote(call) => vote(&group, &call, true).await,
         Call::Transfer(call) => transfer(&group, &call).await,
+        Call::Gate(_) => Err(Refusal::BadFrame { detail: "a gate's message for a group".into() }),
         Call::Readiness(_) => Ok(Answer::Readiness(pb::Readiness {
             may_campaign: group.may_campaign(),
             last: group.last().map(|last| pb::LogId { term: last.term, index: last.index }),

@@ -16,8 +16,8 @@ use replication::link::grpc::{GrpcLink, GrpcOptions, PeerServer};
 use replication::link::memory::MemoryNetwork;
 use replication::peer::{KnownPeers, PeerIdentity};
 use replication::{
-    DigestAt, Event, Group, GroupEvent, GroupSpec, GroupStatus, Member, OpenCopy, Options,
-    ProposeError, Registry, StartError, Timeouts,
+    DigestAt, Event, EventSink, Group, GroupEvent, GroupSpec, GroupStatus, Member, OpenCopy,
+    Options, ProposeError, Registry, ServingGate, StartError, Timeouts,
 };
 use storage::copy_directory::{CopyDirectory, CopyPlace, CopyStart};
 use storage::disk::{Disk, RealDisk, SimDisk, SimDiskOptions};
@@ -81,6 +81,8 @@ pub struct Cluster {
     addresses: Addresses,
     ground: Ground,
     pub options: Options,
+    /// The gate of all nodes.
+    gate: Option<Arc<dyn ServingGate>>,
     _folder: TempDir,
 }
 
@@ -113,6 +115,25 @@ pub struct Life {
 impl Cluster {
     /// Nodes 1 to `nodes`, without databases.
     pub async fn new(nodes: u64, ground: Ground, options: Options) -> Self {
+        Self::with_gate(nodes, ground, options, None).await
+    }
+
+    /// The same with a gate that is shared by all nodes.
+    pub async fn gated(
+        nodes: u64,
+        ground: Ground,
+        options: Options,
+        gate: Arc<dyn ServingGate>,
+    ) -> Self {
+        Self::with_gate(nodes, ground, options, Some(gate)).await
+    }
+
+    async fn with_gate(
+        nodes: u64,
+        ground: Ground,
+        options: Options,
+        gate: Option<Arc<dyn ServingGate>>,
+    ) -> Self {
         let folder = TempDir::new().expect("a folder");
         let mut cluster = Self {
             network: MemoryNetwork::new(),
@@ -120,6 +141,7 @@ impl Cluster {
             addresses: Addresses::default(),
             ground,
             options,
+            gate,
             _folder: folder,
         };
         for id in 1..=nodes {
@@ -174,12 +196,11 @@ impl Cluster {
         }
         let events = Arc::new(Mutex::new(Vec::new()));
         let sink = events.clone();
-        let registry = Registry::new(
-            options,
-            link,
-            peers.clone(),
-            Arc::new(move |event| sink.lock().unwrap().push(event)),
-        );
+        let sink: EventSink = Arc::new(move |event| sink.lock().unwrap().push(event));
+        let registry = match &self.gate {
+            None => Registry::new(options, link, peers.clone(), sink),
+            Some(gate) => Registry::gated(options, link, peers.clone(), sink, gate.clone()),
+        };
         let mut server = None;
         match ground {
             Ground::Simulated => network.listen(NodeId(id), registry.acceptor()),

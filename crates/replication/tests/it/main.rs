@@ -3,6 +3,7 @@
 //! Nothing here asserts a time. What must happen is waited for, with a limit that only ends a test
 //! that would never end.
 
+mod closed_gate;
 mod cluster;
 mod machine;
 

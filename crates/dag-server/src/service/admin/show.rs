@@ -9,7 +9,7 @@ use dag_api::admin::v1 as api;
 use dag_types::{CopyStatus, DatabaseId, Generation, LogId, NodeId};
 use replication::{GroupStatus, Role};
 
-use super::AdminServer;
+use super::{AdminServer, gates};
 use crate::formation::Stage;
 use crate::machine::View;
 use crate::node::Node;
@@ -164,7 +164,7 @@ impl AdminServer {
             (name.is_empty() || copy.database_name.eq_ignore_ascii_case(name))
                 && (request.node_id == 0 || copy.node_id == request.node_id)
         });
-        Ok(api::ListCopiesResponse { copies, age: Some(self.age()) })
+        Ok(api::ListCopiesResponse { copies, age: Some(self.age()), gate: self.own_gate() })
     }
 
     pub(super) fn status(&self) -> api::GetStatusResponse {
@@ -194,7 +194,9 @@ impl AdminServer {
         let members = member.peers.members();
         let nodes = members.iter().map(|(id, peer)| self.node_status(*id, peer, &response.copies));
         response.nodes = nodes.collect();
+        response.gates = self.gates(member);
         response.warnings = self.warnings(&response.nodes, &response.copies);
+        response.warnings.extend(gates::warnings(&response.gates));
         response
     }
 

@@ -8,15 +8,18 @@ use bytes::{Bytes, BytesMut};
 use dag_api::limits::CHUNK_BYTES_MAX;
 use dag_api::mailbox::v1 as api;
 use dag_api::{Problem, Reason};
-use futures::stream;
+use dag_types::DatabaseId;
+use futures::{Stream, StreamExt, stream};
 use mailbox::query::{self, Email};
 use mailbox::view::MailboxView;
 use tokio::time::Instant;
+use tonic::Status;
 
 use super::meta::{Described, api_message, readable};
 use super::{Found, Frames, MailboxServer, Place, Seen, parse};
 use crate::machine::{ReadFault, View};
 use crate::service::text::{folder_id, need_folder_id, parse_email_id};
+use crate::status;
 
 /// What is asked for.
 struct Wanted {
@@ -61,6 +64,7 @@ impl MailboxServer {
             find(view, place, &wanted)
         });
         let Seen { value, token, staleness } = read.await?;
+        let weak = staleness.is_some();
         let first = api::FetchMessageResponse {
             message: Some(api_message(place, value.message, view_wanted)),
             token,
@@ -70,7 +74,32 @@ impl MailboxServer {
             chunk: None,
         };
         let frames = frames(first, stretch(&value.section, offset, length), with_content);
-        Ok(Box::pin(stream::iter(frames.into_iter().map(Ok))))
+        let frames = stream::iter(frames);
+        // What says that it may be old needs no leave to serve.
+        if weak {
+            return Ok(Box::pin(frames.map(Ok)));
+        }
+        Ok(Box::pin(self.while_open(place.database, frames)))
+    }
+}
+
+impl MailboxServer {
+    /// Each frame leaves only while the gate is open; the first that may not ends the stream.
+    fn while_open<T: Send + 'static>(
+        &self,
+        database: DatabaseId,
+        frames: impl Stream<Item = T> + Send + 'static,
+    ) -> impl Stream<Item = Result<T, Status>> + Send + 'static {
+        let node = self.node.clone();
+        let checked = frames.map(move |frame| match node.member().map(|m| m.gate.closed()) {
+            Ok(None) => Ok(frame),
+            Ok(Some(why)) => Err(status::gate_closed(database, &why).to_status()),
+            Err(problem) => Err(problem.to_status()),
+        });
+        checked.scan(false, |ended, frame| {
+            let over = std::mem::replace(ended, frame.is_err());
+            std::future::ready((!over).then_some(frame))
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 //! word.
 
 use active_manager::address::Address;
+use active_manager::control::{LineageLink, LinkKind};
 use active_manager::directory::{MailboxRecord, query};
 use dag_api::mailbox::v1 as api;
 use dag_api::mailbox::v1::locate_mailbox_request::Mailbox as Subject;
@@ -45,7 +46,9 @@ impl MailboxServer {
             }
         }
         let reading = node.read(DIRECTORY, deadline).await?;
-        match find(&*reading.view, &wanted)? {
+        let found = find(&*reading.view, &wanted)?;
+        reading.still()?;
+        match found {
             Some(record) => Ok(located(node, &record, reading.token)),
             None => {
                 let text = "there is no such mailbox";
@@ -121,15 +124,24 @@ fn located(node: &Node, record: &MailboxRecord, token: Token) -> api::LocateMail
 
 fn chain(node: &Node) -> Vec<api::LineageLink> {
     let Some(control) = node.control() else { return Vec::new() };
-    let link = |link: &active_manager::control::LineageLink| api::LineageLink {
+    let link = |link: &LineageLink| api::LineageLink {
         lineage: Some(link.lineage().into()),
-        kind: match link.kind() {
-            active_manager::control::LinkKind::First => api::LineageKind::First.into(),
-            active_manager::control::LinkKind::Unspecified => api::LineageKind::Unspecified.into(),
-        },
-        ..api::LineageLink::default()
+        kind: link_kind(link.kind()).into(),
+        rejected_activation_ids: link.rejected.clone(),
     };
     control.lineage.iter().map(link).collect()
+}
+
+fn link_kind(kind: LinkKind) -> api::LineageKind {
+    match kind {
+        LinkKind::Unspecified => api::LineageKind::Unspecified,
+        LinkKind::First => api::LineageKind::First,
+        LinkKind::Stop => api::LineageKind::Stop,
+        LinkKind::Start => api::LineageKind::Start,
+        LinkKind::ActivateFenced => api::LineageKind::ActivateFenced,
+        LinkKind::ActivateUnfenced => api::LineageKind::ActivateUnfenced,
+        LinkKind::Accept => api::LineageKind::Accept,
+    }
 }
 
 #[cfg(test)]

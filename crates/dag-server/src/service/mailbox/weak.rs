@@ -74,7 +74,7 @@ impl MailboxServer {
                 clock::wall().0.saturating_sub(stamp)
             }
         };
-        Ok((Reading { view, token }, Some(api::Staleness { age_ms })))
+        Ok((Reading { view, token, confirmed: None }, Some(api::Staleness { age_ms })))
     }
 
     /// Waits until this copy has applied what the token's answer had seen.

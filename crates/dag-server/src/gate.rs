@@ -1,0 +1,190 @@
+//! The node's gate: whether its databases may serve, driven by messages and clocks.
+//!
+//! ```text
+//!  event ──► DacGate.step(BOOTTIME, input) ──► save (fsync) ──► send ──► let the groups know
+//!    ▲                                                                        │
+//!    └── deadline, message, applied control log, leadership, fault ◄──────────┘
+//! ```
+//! `dac` decides; here stand the clocks, the disk, the wire and the order of things
+//! (`docs/gate.md`). The gate lives behind one mutex that is never held across an `await`. Groups
+//! ask it themselves, by time and not by what the loop said last: a node that was frozen and wakes
+//! up in the middle of a request finds its gate closed before the loop has turned once.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`keeper`] | the loop: feeds the gate, carries out what it says |
+//! | [`leader`] | the granter, while the control group is led here |
+//! | [`wire`] | messages of `holdfast.peer.v1` from and to those of `dac` |
+//! | [`policy`] | which copies may become active while the gate is open |
+//! | [`show`] | the gate in words, for operators |
+
+pub mod keeper;
+mod leader;
+mod policy;
+pub mod show;
+mod wire;
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use active_manager::control::Timeouts;
+use dac::gate::Saved;
+use dac::granter::Confirmation;
+use dac::message::Holder;
+use dac::{Closed, DacGate, LeaseTimes, MountPermit};
+use dag_api::peer::v1 as pb;
+use dag_types::{DatabaseId, LineageChain, Millis, NodeId, Registry};
+use replication::peer::PeerIdentity;
+use replication::{Leave, ServingGate};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::clock;
+use leader::{Recorded, RoundDone};
+
+/// What the loop is told.
+pub enum Heard {
+    /// A message came from another node.
+    Message(PeerIdentity, Box<pb::GateMessage>),
+    /// The control log was applied up to a point that says this.
+    Applied(Registry),
+    /// Another node refused this one and named its own chain.
+    Chain(LineageChain),
+    /// A quorum round of the control group is done.
+    Round(RoundDone),
+    /// The record of an opening is committed.
+    Recorded(Recorded),
+}
+
+/// The gate of this node, shared by its groups, its services and its loop.
+pub struct NodeGate {
+    gate: Mutex<DacGate>,
+    inbox: mpsc::UnboundedSender<Heard>,
+    /// Taken by the loop.
+    arriving: Mutex<Option<mpsc::UnboundedReceiver<Heard>>>,
+    /// While the control group is led here: whether it may grant, and why.
+    confirmation: Mutex<Option<Confirmation>>,
+    leader: Mutex<Option<NodeId>>,
+    /// Held while a group is told how the gate stands.
+    settling: Mutex<()>,
+}
+
+impl std::fmt::Debug for NodeGate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NodeGate")
+    }
+}
+
+impl NodeGate {
+    /// The gate of a node that starts: closed.
+    pub fn at_boot(holder: Holder, times: LeaseTimes, chain: LineageChain) -> Self {
+        let saved = Saved { chain, promise: None };
+        let (inbox, arriving) = mpsc::unbounded_channel();
+        Self {
+            gate: Mutex::new(DacGate::at_boot(clock::boottime(), holder, times, saved)),
+            inbox,
+            arriving: Mutex::new(Some(arriving)),
+            confirmation: Mutex::default(),
+            leader: Mutex::default(),
+            settling: Mutex::default(),
+        }
+    }
+
+    /// Tells the loop. It hears nothing any more when the node stops.
+    pub fn tell(&self, heard: Heard) {
+        let _ = self.inbox.send(heard);
+    }
+
+    /// Why nothing may be served now; none: the gate is open.
+    pub fn closed(&self) -> Option<Closed> {
+        // Locked before the clock is read: else the loop might have seen a later time already, and
+        // this would look like a clock that went back.
+        let gate = self.gate();
+        gate.closed(clock::boottime())
+    }
+
+    fn gate(&self) -> std::sync::MutexGuard<'_, DacGate> {
+        self.gate.lock().expect(UNPOISONED)
+    }
+}
+
+impl ServingGate for NodeGate {
+    fn is_open(&self) -> bool {
+        self.closed().is_none()
+    }
+
+    fn permit(&self, database: DatabaseId, deadline: Instant) -> Result<Leave, Closed> {
+        // The process's clock is read first: what passes between the two shortens the deadline.
+        let gate = self.gate();
+        let here = Instant::now();
+        let now = clock::boottime();
+        let left = deadline.saturating_duration_since(here).as_millis() as u64;
+        let permit = gate.permit(now, database, Some(now + Millis(left)))?;
+        let left = permit.deadline().saturating_sub(now);
+        let deadline = deadline.min(here + Duration::from_millis(left.0));
+        Ok(Leave { permit, deadline })
+    }
+
+    fn upholds(&self, permit: &MountPermit) -> Result<(), Closed> {
+        let gate = self.gate();
+        gate.upholds(clock::boottime(), permit)
+    }
+
+    fn heard(&self, from: &PeerIdentity, message: pb::GateMessage) {
+        self.tell(Heard::Message(*from, Box::new(message)));
+    }
+}
+
+/// The lease of a DAG whose control group has these timeouts.
+///
+/// Eight seconds, and longer only where the control group needs longer to find another leader: the
+/// death of a control leader closes no gate. A faster control group does not make leases shorter,
+/// because a shorter one would close gates when a machine is only busy.
+pub fn lease_times(control: Option<Timeouts>) -> LeaseTimes {
+    /// Leases are whole multiples of it.
+    const STEP: u64 = 500;
+    let default = LeaseTimes::DEFAULT;
+    let election = control.map_or(0, |timeouts| u64::from(timeouts.election_ms_max));
+    let control_election_max = default.control_election_max.max(Millis(election));
+    let needed =
+        2 * default.renewal.0 + default.attempt.0 + 4 * control_election_max.0 + default.margin.0;
+    let lease = default.lease.0.max(needed.next_multiple_of(STEP));
+    // One hundredth of the lease may be drift, and must fit into the margin.
+    let margin = default.margin.0.max((default.drift_percent * lease).div_ceil(100));
+    LeaseTimes { lease: Millis(lease), margin: Millis(margin), control_election_max, ..default }
+}
+
+const UNPOISONED: &str = "no holder of this lock panics";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dag_types::{ActivationId, Boot, StoreId};
+
+    const CHAIN: [u8; 16] = [1; 16];
+
+    fn gate() -> NodeGate {
+        let holder =
+            Holder { node: NodeId(1), store: StoreId([1; 16]), boot: Boot { counter: 1, id: 1 } };
+        NodeGate::at_boot(holder, LeaseTimes::DEFAULT, LineageChain::first(ActivationId(CHAIN)))
+    }
+
+    #[test]
+    fn leases_are_sound_for_every_timeout_that_a_definition_may_name() {
+        for election_ms_max in [1, 160, 1200, 2000, 10_000, 60_000] {
+            let timeouts = Timeouts { election_ms_max, ..Timeouts::DEFAULT };
+            let times = lease_times(Some(timeouts));
+            assert_eq!(times.problems(), Vec::<String>::new(), "{election_ms_max}");
+        }
+        assert_eq!(lease_times(Some(Timeouts::FAST)), LeaseTimes::DEFAULT);
+        assert_eq!(lease_times(Some(Timeouts::WAN)).lease, Millis(11_000));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_starts_permits_nothing_and_says_why() {
+        let gate = gate();
+        assert!(!gate.is_open());
+        let refused = gate.permit(DatabaseId(16), Instant::now() + Duration::from_secs(1));
+        assert_eq!(refused.err(), Some(Closed::NeverOpened));
+    }
+}

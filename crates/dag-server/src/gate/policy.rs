@@ -1,0 +1,23 @@
+//! Which copies of this node may become active while its gate is open.
+
+use active_manager::control::{ActivationPolicy, ControlState};
+use dag_types::{DatabaseId, NodeId};
+
+/// Whether the copy on a node may ask for votes or be handed leadership without a person asking.
+///
+/// Before the control log tells of the database nothing was decided about it.
+pub fn may_be_active(control: Option<&ControlState>, node: NodeId, database: DatabaseId) -> bool {
+    let Some(state) = control else { return true };
+    let Some(record) = state.database(database) else { return true };
+    let copy = state.copy_policy(database, node);
+    let blocked = ActivationPolicy::Blocked as i32;
+    let node_policy = state.node_policy(node);
+    let only_here = [node_policy.policy, state.database_policy(database).policy]
+        .contains(&(ActivationPolicy::IntrasiteOnly as i32));
+    let elsewhere = !record.active_site.is_empty() && state.site_of(node) != record.active_site;
+    !(copy.suspended
+        || copy.activation_suspended
+        || node_policy.policy == blocked
+        || state.database_policy(database).policy == blocked
+        || (only_here && elsewhere))
+}
