@@ -29,6 +29,7 @@ use crate::clock;
 use crate::formation::{Formation, Own, Refusal, Stage};
 use crate::gate::{self, NodeGate};
 use crate::journal::{Acknowledged, CopyOf, Event, Journal, Role};
+use crate::operations::Operations;
 use crate::peers::Peers;
 use crate::reports::Reports;
 use crate::service::deadline;
@@ -66,6 +67,8 @@ pub struct Node {
     pub wake: Arc<Notify>,
     /// The node is being stopped.
     pub stopping: CancellationToken,
+    /// Long operations that it carries out as the control leader.
+    pub operations: Operations,
     /// Why copies of this node have failed.
     pub failed: Mutex<BTreeMap<DatabaseId, String>>,
     stage: watch::Sender<Stage>,
@@ -144,6 +147,7 @@ impl Node {
             started: StdInstant::now(),
             wake: Arc::new(Notify::new()),
             stopping: CancellationToken::new(),
+            operations: Operations::default(),
             failed: Mutex::default(),
             stage: watch::Sender::new(stage),
             control: watch::Sender::new(None),

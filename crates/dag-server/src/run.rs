@@ -4,7 +4,7 @@
 //! what was agreed about a DAG; then the services, the driver, and waiting. Everything that fails
 //! before that ends the process with a sentence that says what and why.
 //!
-//! Stop (SIGTERM or SIGINT): the listeners take nothing new, groups are stopped, states are flushed,
+//! Stop (SIGTERM or SIGINT): what is served here is handed to other copies, the listeners take nothing new, groups are stopped, states are flushed,
 //! logs closed. A kill at any moment is normal, and only costs the next start a longer replay.
 
 use std::net::{SocketAddr, TcpListener};
@@ -26,7 +26,7 @@ use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 use crate::tls::door::{self, Door};
 use crate::tls::{self, Tls};
-use crate::{gate, sweep, tidy};
+use crate::{gate, leave, operations, sweep, tidy};
 
 /// Why a node cannot run.
 #[derive(Debug, Error)]
@@ -152,6 +152,7 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     tokio::spawn(tls::keep_fresh(node.tls.clone(), hangup, stopping()));
     let driver = tokio::spawn(driver::run(node.clone(), Health::new(reporter)));
     let keeper = tokio::spawn(gate::keeper::run(node.clone()));
+    tokio::spawn(operations::end_left(node.clone()));
     tokio::spawn(driver::collect_reports(node.clone()));
     tokio::spawn(driver::keep_house(node.clone()));
     tokio::spawn(sweep::run(node.clone()));
@@ -169,6 +170,7 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     }
     wait_for_signal().await?;
     tracing::info!(node = %node.id(), "stopping");
+    leave::hand_over(node).await;
     node.stopping.cancel();
     let ended = async { tokio::join!(mail, operators, driver, keeper) };
     if tokio::time::timeout(GRACE, ended).await.is_err() {

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::admin::Admin;
 use crate::command::mailbox::MailboxCommand;
-use crate::command::{copies, dag, db, gate, local, mail, mailbox, status};
+use crate::command::{copies, dag, db, events, gate, local, mail, mailbox, node as nodes, status};
 use crate::demo;
 use crate::exit;
 use crate::failure::Failure;
@@ -53,6 +53,21 @@ pub enum Command {
         #[arg(long)]
         node: Option<String>,
     },
+    /// Nodes: drain, undrain, block, allow (Exchange: Set-MailboxServer)
+    #[command(subcommand)]
+    Node(nodes::Node),
+    /// Copies: suspend, resume (Exchange: Suspend-MailboxDatabaseCopy)
+    #[command(subcommand)]
+    Copy(nodes::Copy),
+    /// Who did what, the newest last; any single node answers
+    Events {
+        /// How many
+        #[arg(long, default_value_t = 50)]
+        last: usize,
+    },
+    /// Long operations: list, show; any single node answers
+    #[command(subcommand)]
+    Ops(events::Ops),
     /// Why nodes may or may not serve (Exchange: Datacenter Activation Coordination)
     #[command(subcommand)]
     Gate(gate::Gate),
@@ -81,6 +96,10 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Db(db) => db::run(db, &admin()?, patience, form).await,
         Command::Status(args) => status::run(&args, &admin()?, patience, form).await,
         Command::Copies { database, node } => copies::run(database, node, &admin()?, form).await,
+        Command::Node(command) => nodes::run(command, &admin()?, form).await,
+        Command::Copy(command) => nodes::run_copy(command, &admin()?, form).await,
+        Command::Events { last } => events::run(last, &admin()?, form).await,
+        Command::Ops(ops) => events::operations(ops, &admin()?, form).await,
         Command::Gate(gate) => gate::run(gate, &admin()?, form).await,
         Command::Mailbox(MailboxCommand::List { db }) => mailbox::list(db, &admin()?, form).await,
         Command::Mailbox(MailboxCommand::Create { addresses, db }) => {
@@ -142,6 +161,17 @@ mod tests {
             "dagctl status --watch",
             "dagctl status -w 5 --nodes 127.0.0.1:7403,127.0.0.2:7403",
             "dagctl copies DB1 --node n1",
+            "dagctl db move DB1 --to n2 --plan",
+            "dagctl db move DB1 --to n2 --apply p1-00000000-00000000-00000000-00000000",
+            "dagctl db move DB1 --skip copy-queue --skip node-policy",
+            "dagctl db move --from-node n1",
+            "dagctl db rebalance --dry-run",
+            "dagctl node drain n1 --reason disks",
+            "dagctl node undrain n1",
+            "dagctl node block n1",
+            "dagctl copy suspend DB1 --node n1 --activation-only",
+            "dagctl events --last 5",
+            "dagctl ops show 3",
             "dagctl gate explain",
             "dagctl gate explain n1 -o json",
             "dagctl mailbox create a@example.org --db DB1",

@@ -12,15 +12,27 @@ pub enum Exit {
     Usage = 2,
     /// The question was answered, and the answer is that something is wrong.
     Unhealthy = 3,
+    /// A check refused it; the message names check, value and limit.
+    Refused = 4,
     /// Nobody can say yet whether it was carried out.
     Unknown = 5,
     /// No node answers.
     Unreachable = 6,
+    /// Only planned: it would change something.
+    WouldChange = 10,
 }
 
 impl Exit {
-    const ALL: [Self; 6] =
-        [Self::Done, Self::Failed, Self::Usage, Self::Unhealthy, Self::Unknown, Self::Unreachable];
+    const ALL: [Self; 8] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::Unhealthy,
+        Self::Refused,
+        Self::Unknown,
+        Self::Unreachable,
+        Self::WouldChange,
+    ];
 
     fn meaning(self) -> &'static str {
         match self {
@@ -28,6 +40,8 @@ impl Exit {
             Self::Failed => "refused or failed; the message says why and what to do next",
             Self::Usage => "the command line makes no sense",
             Self::Unhealthy => "answered, and something is wrong: `status`, `db verify`",
+            Self::Refused => "a check refused it; the message names check, value and limit",
+            Self::WouldChange => "`--plan`: it would change something, and nothing was changed",
             Self::Unknown => "timed out; it may still be carried out: repeat the same command",
             Self::Unreachable => "no node answers, or no local cluster runs",
         }
@@ -36,10 +50,7 @@ impl Exit {
 
 /// What `dagctl help exit-codes` shows.
 pub fn page() -> String {
-    let mut page = String::from(
-        "Exit codes of dagctl. 4 and 7 to 9 are never used; 10 is kept for plans that would \
-         change something.\n\n",
-    );
+    let mut page = String::from("Exit codes of dagctl. 7 to 9 are never used.\n\n");
     for exit in Exit::ALL {
         page.push_str(&format!("  {}  {}\n", exit as u8, exit.meaning()));
     }

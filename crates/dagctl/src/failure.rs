@@ -63,6 +63,7 @@ impl Failure {
     pub fn of_problem(what: impl Into<String>, problem: &Problem) -> Self {
         let exit = match problem.reason {
             Reason::OutcomeUnknown | Reason::DeadlineExceeded => Exit::Unknown,
+            Reason::CheckFailed => Exit::Refused,
             _ => Exit::Failed,
         };
         let mut failure = Self::new(exit, what).why(&problem.message);

@@ -7,6 +7,7 @@ mod disk;
 mod identity;
 mod import;
 mod overload;
+mod runbooks;
 mod single_node;
 mod storm;
 mod wiped;

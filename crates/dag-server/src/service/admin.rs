@@ -6,8 +6,11 @@
 mod formation;
 mod gates;
 mod listing;
+mod moves;
+mod orders;
 mod show;
 mod verify;
+mod world;
 
 use std::sync::Arc;
 
@@ -19,6 +22,7 @@ use tonic::{Request, Response, Status};
 
 use crate::node::Node;
 use crate::service::deadline;
+use orders::Asker;
 
 /// The service of one node.
 #[derive(Clone)]
@@ -58,6 +62,11 @@ fn who<T>(request: &Request<T>) -> (String, String) {
     let who = request.metadata().get("holdfast-who").and_then(|value| value.to_str().ok());
     let from = request.remote_addr().map(|address| address.ip().to_string());
     (who.unwrap_or("operator").to_owned(), from.unwrap_or_default())
+}
+
+fn asker<T>(request: &Request<T>, reason: impl FnOnce(&T) -> &String) -> Asker {
+    let (who, from) = who(request);
+    Asker { who, from, reason: reason(request.get_ref()).clone() }
 }
 
 #[tonic::async_trait]
@@ -126,6 +135,51 @@ impl DagAdminService for AdminServer {
         request: Request<api::GetCopyDigestRequest>,
     ) -> Result<Response<api::GetCopyDigestResponse>, Status> {
         respond(self.copy_digest(&request.into_inner()))
+    }
+
+    async fn move_database(
+        &self,
+        request: Request<api::MoveDatabaseRequest>,
+    ) -> Result<Response<api::MoveDatabaseResponse>, Status> {
+        let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
+        respond(self.move_database(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn transfer_database(
+        &self,
+        request: Request<api::TransferDatabaseRequest>,
+    ) -> Result<Response<api::TransferDatabaseResponse>, Status> {
+        let moved = self.transfer(&request.into_inner()).await;
+        respond(moved.map(|()| api::TransferDatabaseResponse {}))
+    }
+
+    async fn change_activation(
+        &self,
+        request: Request<api::ChangeActivationRequest>,
+    ) -> Result<Response<api::ChangeActivationResponse>, Status> {
+        let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
+        respond(self.change(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn plan_balance(
+        &self,
+        _: Request<api::PlanBalanceRequest>,
+    ) -> Result<Response<api::PlanBalanceResponse>, Status> {
+        respond(self.balance())
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<api::ListEventsRequest>,
+    ) -> Result<Response<api::ListEventsResponse>, Status> {
+        respond(self.events(&request.into_inner()))
+    }
+
+    async fn list_operations(
+        &self,
+        _: Request<api::ListOperationsRequest>,
+    ) -> Result<Response<api::ListOperationsResponse>, Status> {
+        respond(self.operations())
     }
 
     async fn list_mailboxes(

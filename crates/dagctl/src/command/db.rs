@@ -9,6 +9,7 @@ use dag_api::admin::v1::{
 use serde::Serialize;
 
 use crate::admin::{Admin, Client};
+use crate::command::moves::{self, MoveArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::names::Names;
@@ -28,6 +29,14 @@ pub enum Db {
     },
     /// All databases, and where they are active
     List,
+    /// Make a database active on another copy (Exchange: Move-ActiveMailboxDatabase)
+    Move(MoveArgs),
+    /// Show which databases would go back to their preferred copies
+    Rebalance {
+        /// Only show it; needed, because Active Manager does not move them yet
+        #[arg(long, required = true)]
+        dry_run: bool,
+    },
     /// Compare the content of all copies at one point of the log
     Verify {
         /// Its name; all databases when left out
@@ -97,6 +106,8 @@ pub async fn run(db: Db, admin: &Admin, patience: Duration, form: Form) -> Resul
     match db {
         Db::Create { names, copies } => create(&names, &copies, admin, patience, form).await,
         Db::List => list(admin, form).await,
+        Db::Move(args) => moves::run(args, admin, form).await,
+        Db::Rebalance { .. } => moves::rebalance(admin, form).await,
         Db::Verify { name, wait } => verify(name, wait, admin, form).await,
     }
 }

@@ -82,6 +82,12 @@ pub async fn run(gate: Gate, admin: &Admin, form: Form) -> Result<(), Failure> {
     Err(Failure::new(Exit::Unhealthy, format!("Not known to be open: {}.", closed.join(", "))))
 }
 
+/// A lease that was over before it could be heard of again is not known to be open.
+pub fn known_state(gate: &GateStatus) -> GateState {
+    let over = gate.state() == GateState::Open && gate.age_ms >= gate.left_ms;
+    if over { GateState::Unspecified } else { gate.state() }
+}
+
 /// What `status` calls the state of a gate.
 pub fn state_name(state: GateState) -> &'static str {
     match state {
@@ -97,7 +103,7 @@ fn line(gate: &GateStatus, names: &Names) -> GateLine {
     GateLine {
         node: names.name(gate.node_id),
         node_id: gate.node_id,
-        state: state_name(gate.state()),
+        state: state_name(known_state(gate)),
         since_ms: gate.since_ms,
         opening: text(&gate.opening),
         left_ms: (gate.state() == GateState::Open).then_some(gate.left_ms),
@@ -145,7 +151,8 @@ fn paragraph(line: &GateLine) -> String {
         )),
         "closed" => text.push_str(&format!("closed since {}", span(line.since_ms))),
         "none" => text.push_str("a witness holds no databases and has no gate"),
-        _ => text.push_str("not heard since the answering node started"),
+        _ => text
+            .push_str("not known: it was not heard lately, and its lease is over unless renewed"),
     }
     text.push_str(&format!(" (said {} ago)\n", span(line.age_ms)));
     for (head, words) in [
@@ -201,6 +208,18 @@ mod tests {
         for part in ["closed since 12.0 s", "why: the lease ended", "it does not ask: it knows"] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn a_gate_whose_lease_is_over_since_it_was_heard_is_not_called_open() {
+        let heard = |age_ms| GateStatus {
+            state: GateState::Open.into(),
+            left_ms: 7_000,
+            age_ms,
+            ..GateStatus::default()
+        };
+        assert_eq!(known_state(&heard(6_999)), GateState::Open);
+        assert_eq!(known_state(&heard(7_000)), GateState::Unspecified);
     }
 
     #[test]

@@ -3,9 +3,12 @@
 pub mod copies;
 pub mod dag;
 pub mod db;
+pub mod events;
 pub mod gate;
 pub mod local;
 pub mod mail;
 pub mod mailbox;
+pub mod moves;
+pub mod node;
 pub mod status;
 pub mod trace;

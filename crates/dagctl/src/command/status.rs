@@ -209,7 +209,7 @@ fn node_lines(status: &GetStatusResponse) -> Vec<NodeLine> {
 
 fn gate_of(status: &GetStatusResponse, node: u64) -> &'static str {
     let known = status.gates.iter().find(|gate| gate.node_id == node);
-    known.map_or("unknown", |gate| gate::state_name(gate.state()))
+    known.map_or("unknown", |gate| gate::state_name(gate::known_state(gate)))
 }
 
 fn warning_lines(status: &GetStatusResponse, names: &Names) -> Vec<WarningLine> {

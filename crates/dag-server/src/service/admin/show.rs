@@ -311,7 +311,7 @@ fn warning(
 }
 
 /// Every copy that this node can tell of.
-fn known_copies(node: &Node) -> Vec<api::DatabaseCopy> {
+pub(super) fn known_copies(node: &Node) -> Vec<api::DatabaseCopy> {
     match node.control() {
         Some(state) => all_copies(node, &state),
         None => failed_control_copy(node).into_iter().collect(),
