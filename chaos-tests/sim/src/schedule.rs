@@ -79,7 +79,7 @@ impl Schedule {
 impl Weather {
     fn draw(dice: &mut Dice) -> Self {
         let shapes = [(30, 120, 240), (50, 200, 400), (50, 200, 400), (100, 400, 800)];
-        Self {
+        let mut weather = Self {
             timeouts_ms: *dice.pick(&shapes),
             delay_ms: *dice.pick(&[(1, 1), (1, 2), (1, 5)]),
             between_sites_ms: *dice.pick(&[0, 1, 5, 15]),
@@ -92,7 +92,16 @@ impl Weather {
             mailboxes: dice.between(1, 2),
             think_ms: *dice.pick(&[60, 120, 200]),
             victim: *dice.pick(&[1, 1, 2, 2, 3, 3, 4, 4, WITNESS]),
-        }
+        };
+        weather.between_sites_ms = weather.between_sites_ms.min(weather.distance_max());
+        weather
+    }
+
+    /// The greatest distance that the heartbeat is made for: openraft gives a heartbeat up when the
+    /// next one is due, so there and back, and the wait for those of other groups, take less.
+    fn distance_max(&self) -> u64 {
+        let (heartbeat, ..) = self.timeouts_ms;
+        heartbeat * 7 / 8 / 2 - self.delay_ms.1
     }
 
     /// The timeouts as `replication` takes them.

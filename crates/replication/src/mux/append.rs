@@ -213,6 +213,13 @@ async fn write(
     }
 }
 
+/// A request that waits for its ack.
+struct Unanswered {
+    bytes: usize,
+    /// Whether it only tells what is committed, and ends where the request before it ended.
+    is_empty: bool,
+}
+
 /// A leader's end of a session.
 pub(crate) struct Session {
     connection: Arc<Connection>,
@@ -223,8 +230,7 @@ pub(crate) struct Session {
     acks: mpsc::Receiver<pb::AppendAck>,
     next_seq: u64,
     next_ack: u64,
-    /// Bytes of each unanswered request.
-    unanswered: VecDeque<usize>,
+    unanswered: VecDeque<Unanswered>,
     unanswered_bytes: usize,
     /// A request that waits for its place in the outbox.
     in_hand: Option<pb::AppendCall>,
@@ -267,11 +273,11 @@ impl Session {
         call.seq = self.next_seq;
         call.group = Some(self.group);
         self.next_seq += 1;
-        let bytes = call.encoded_len();
+        let (bytes, is_empty) = (call.encoded_len(), call.entries.is_empty());
         if self.unanswered.is_empty() {
             self.stall.as_mut().reset(Instant::now() + STALL);
         }
-        self.unanswered.push_back(bytes);
+        self.unanswered.push_back(Unanswered { bytes, is_empty });
         self.unanswered_bytes += bytes;
         self.in_hand = Some(call);
     }
@@ -285,6 +291,18 @@ impl Session {
         ready!(self.outbox.poll_reserve(cx)).map_err(|_| closed())?;
         let call = self.in_hand.take().expect("checked above");
         Poll::Ready(self.outbox.send_item(call).map_err(|_| closed()))
+    }
+
+    /// Whether the next ack says what this one says, because its request added no entry.
+    ///
+    /// openraft takes an ack for an answer to every request that ends at its position, and counts
+    /// the leader's last word from the youngest of them. Given the ack of an entry, it would take
+    /// an empty request behind it for answered, which may have been sent long after: an ack from
+    /// before a cut, delivered after it, then confirmed a read that the new leader's writes had
+    /// overtaken. So such an ack waits for that of the empty request.
+    fn is_repeated(&self, result: &pb::AppendResult) -> bool {
+        matches!(result.result, Some(pb::append_result::Result::Matched(_)))
+            && self.unanswered.front().is_some_and(|next| next.is_empty)
     }
 
     fn poll_ack(
@@ -311,10 +329,11 @@ impl Session {
         if let Some(pb::append_result::Result::Refused(refusal)) = &result.result {
             return Ok(Err(Refusal::from_wire(refusal)));
         }
-        let Some(bytes) = self.unanswered.pop_front().filter(|_| ack.seq == self.next_ack) else {
+        let answered = self.unanswered.pop_front().filter(|_| ack.seq == self.next_ack);
+        let Some(answered) = answered else {
             return Err(LinkError::broken("an ack out of order"));
         };
-        self.unanswered_bytes -= bytes;
+        self.unanswered_bytes -= answered.bytes;
         self.next_ack += 1;
         self.stall.as_mut().reset(Instant::now() + STALL);
         Ok(Ok(result))
@@ -389,17 +408,60 @@ where
         if this.over {
             return Poll::Ready(None);
         }
-        if let Err(error) = this.pump(cx) {
-            return this.end(error);
+        loop {
+            if let Err(error) = this.pump(cx) {
+                return this.end(error);
+            }
+            if this.input.is_none() && this.session.unanswered.is_empty() {
+                this.over = true;
+                return Poll::Ready(None);
+            }
+            match ready!(this.session.poll_ack(cx)) {
+                Ok(Ok(result)) if this.session.is_repeated(&result) => {}
+                Ok(Ok(result)) => return Poll::Ready(Some(Ok(result))),
+                Ok(Err(refusal)) => return this.end(refusal.into()),
+                Err(error) => return this.end(error),
+            }
         }
-        if this.input.is_none() && this.session.unanswered.is_empty() {
-            this.over = true;
-            return Poll::Ready(None);
-        }
-        match ready!(this.session.poll_ack(cx)) {
-            Ok(Ok(result)) => Poll::Ready(Some(Ok(result))),
-            Ok(Err(refusal)) => this.end(refusal.into()),
-            Err(error) => this.end(error),
-        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use pb::append_result::Result as Wire;
+
+    use super::*;
+
+    fn connection() -> (Arc<Connection>, mpsc::Receiver<pb::AppendCall>) {
+        let (outbox, sent) = mpsc::channel(OUTBOX);
+        let (ended, _) = mpsc::unbounded_channel();
+        let sessions = Mutex::new(Some(BTreeMap::new()));
+        (Arc::new(Connection { outbox, ended, next_session: AtomicU64::new(1), sessions }), sent)
+    }
+
+    fn ack(seq: u64, index: u64) -> pb::Frame {
+        let last = Some(pb::LogId { term: 1, index });
+        let result = Some(pb::AppendResult { result: Some(Wire::Matched(pb::Matched { last })) });
+        let ack = pb::AppendAck { session: 1, seq, result };
+        pb::Frame { frame: Some(pb::frame::Frame::Acks(pb::AppendAcks { acks: vec![ack] })) }
+    }
+
+    #[tokio::test]
+    async fn an_ack_from_before_an_empty_request_does_not_answer_it() {
+        let (connection, _sent) = connection();
+        let credit = Credit { calls: 8, bytes: 1 << 20 };
+        let session = Session::begin(connection.clone(), pb::Group::default(), credit).unwrap();
+        let entry = pb::AppendCall { entries: vec![pb::Entry::default()], ..Default::default() };
+        let requests = [entry.clone(), pb::AppendCall::default(), entry];
+        let input = stream::iter(requests).chain(stream::pending());
+        let mut results = Results::new(session, Box::pin(input));
+        assert!(futures::poll!(results.next()).is_pending(), "all three are sent");
+        assert!(connection.deliver(ack(0, 7)));
+        assert!(futures::poll!(results.next()).is_pending(), "the empty one is not answered");
+        assert!(connection.deliver(ack(1, 7)));
+        assert!(futures::poll!(results.next()).is_ready());
+        assert!(connection.deliver(ack(2, 8)));
+        assert!(futures::poll!(results.next()).is_ready(), "an entry's ack waits for nothing");
     }
 }
