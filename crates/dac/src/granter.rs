@@ -122,7 +122,7 @@ impl Confirmation {
         self.holder.is_some() || self.sites.iter().all(|site| site.enough)
     }
 
-    /// For people: what is missing, and the command that helps.
+    /// For people: what is missing, and what helps.
     pub fn words(&self) -> String {
         if self.holds() {
             return "confirmed".into();
@@ -138,7 +138,7 @@ impl Confirmation {
                 silent.join(", ")
             );
         }
-        words + "start one of them, or take the site out with `dagctl site activate` of the rest"
+        words + "start one of them, or mend what lies between: the gates open by themselves then"
     }
 }
 

@@ -84,7 +84,7 @@ fn cannot_begin(state: &ControlState, order: &BeginOperation) -> Option<FailedCh
             "none",
         )
         .advice(format!(
-            "wait with `dagctl ops wait {0}`, or end it with `dagctl ops cancel {0}`",
+            "follow it with `dagctl ops show {0}`, and repeat this when it is over",
             running.operation
         )),
     )
