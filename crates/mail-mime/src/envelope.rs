@@ -1,7 +1,7 @@
 //! The header fields that front ends show (RFC 9051 7.5.2, ENVELOPE).
 
 use dag_api::mailbox::v1::{EmailAddress, Envelope};
-use mail_parser::{Addr, Address, HeaderName, HeaderValue, Message, MessageParser};
+use mail_parser::{Addr, Address, HeaderName, HeaderValue, Message};
 use prost::Message as _;
 
 use crate::limits;
@@ -16,10 +16,7 @@ const ADDRESSES: usize = 100;
 const IDS: usize = 20;
 
 /// The envelope of a header, with more than is stored.
-pub(crate) fn of_header(header: &[u8]) -> Envelope {
-    let Some(header) = MessageParser::default().parse_headers(header) else {
-        return Envelope::default();
-    };
+pub(crate) fn of_header(header: &Message<'_>) -> Envelope {
     let (in_reply_to, references) = (ids(header.in_reply_to()), ids(header.references()));
     let lists = [header.from(), header.to(), header.cc(), header.bcc()];
     let is_cut = lists.into_iter().flatten().any(|list| list.iter().count() > ADDRESSES);
@@ -32,7 +29,7 @@ pub(crate) fn of_header(header: &[u8]) -> Envelope {
         to: addresses(header.to()),
         cc: addresses(header.cc()),
         bcc: addresses(header.bcc()),
-        message_id: message_id(&header),
+        message_id: message_id(header),
         in_reply_to,
         references,
         truncated: is_cut,

@@ -11,6 +11,8 @@
 //!
 //! | file | idea |
 //! | --- | --- |
+//! | `lines.rs` | from line to line |
+//! | `header.rs` | the fields of a header that matter |
 //! | `structure.rs` | the tree of parts with the place of each one's bytes |
 //! | `section.rs` | `2.1.MIME`: from a name to bytes, by the tree |
 //! | `envelope.rs` | the header fields that front ends show |
@@ -21,6 +23,8 @@
 #![forbid(unsafe_code)]
 
 mod envelope;
+mod header;
+mod lines;
 mod preview;
 mod section;
 mod structure;
@@ -75,8 +79,7 @@ pub struct Parsed {
 
 /// Reads a message. Takes whatever it is given.
 pub fn parse(message: &[u8]) -> Parsed {
-    let mut body = structure(message);
-    let envelope = envelope::of_header(header_of(message, &body));
+    let (mut body, envelope) = structure::read(message);
     let parsed = Parsed {
         message_id: envelope.message_id.clone(),
         preview: preview::of(message, &body),
@@ -90,11 +93,6 @@ pub fn parse(message: &[u8]) -> Parsed {
         body.truncated = true;
     }
     Parsed { body, ..parsed }
-}
-
-fn header_of<'m>(message: &'m [u8], body: &BodyPart) -> &'m [u8] {
-    let end = (body.body_offset as usize).min(limits::HEADER_BYTES);
-    &message[..end]
 }
 
 #[cfg(test)]

@@ -9,11 +9,10 @@
 
 use std::ops::Range;
 
-use dag_api::mailbox::v1::{BodyParameter, BodyPart};
-use mail_parser::{ContentType, HeaderValue, Message, MessageParser, MimeHeaders as _};
+use dag_api::mailbox::v1::{BodyParameter, BodyPart, Envelope};
+use mail_parser::{ContentType, HeaderValue, Message, MimeHeaders as _};
 
-use crate::envelope;
-use crate::limits;
+use crate::{envelope, header, limits, lines};
 
 /// Bytes of a part's header that are read.
 const PART_HEADER_BYTES: usize = 16 << 10;
@@ -26,9 +25,37 @@ const ALLOWANCE: usize = 12;
 
 /// The tree of a message's parts. Offsets count from the message's first byte.
 pub fn structure(message: &[u8]) -> BodyPart {
+    read(message).0
+}
+
+/// The tree, and the envelope of the message itself.
+pub(crate) fn read(message: &[u8]) -> (BodyPart, Envelope) {
     let allowance = message.len().saturating_mul(ALLOWANCE);
     let mut reading = Reading { message, parts: 0, allowance };
-    reading.entity(0..message.len(), String::new(), 0)
+    let whole = Entity::begin(message, 0..message.len(), limits::HEADER_BYTES);
+    let envelope = whole.envelope();
+    (reading.part(whole, String::new(), 0), envelope)
+}
+
+/// A header, an empty line and a body.
+struct Entity<'m> {
+    range: Range<usize>,
+    /// Where the body begins.
+    body: usize,
+    header: Option<Message<'m>>,
+}
+
+impl<'m> Entity<'m> {
+    /// Finds the body, and reads the header up to so many bytes.
+    fn begin(message: &'m [u8], range: Range<usize>, header_bytes: usize) -> Self {
+        let body = range.start + header_length(&message[range.clone()]);
+        let header = &message[range.start..body.min(range.start + header_bytes)];
+        Self { range, body, header: header::read(header) }
+    }
+
+    fn envelope(&self) -> Envelope {
+        self.header.as_ref().map(envelope::of_header).unwrap_or_default()
+    }
 }
 
 struct Reading<'m> {
@@ -37,17 +64,18 @@ struct Reading<'m> {
     allowance: usize,
 }
 
-impl Reading<'_> {
-    fn entity(&mut self, range: Range<usize>, section: String, depth: usize) -> BodyPart {
+impl<'m> Reading<'m> {
+    fn inner(&self, range: Range<usize>) -> Entity<'m> {
+        Entity::begin(self.message, range, PART_HEADER_BYTES)
+    }
+
+    fn part(&mut self, entity: Entity<'_>, section: String, depth: usize) -> BodyPart {
         self.parts += 1;
-        let body = range.start + header_length(&self.message[range.clone()]);
-        let header = &self.message[range.start..body.min(range.start + PART_HEADER_BYTES)];
-        let parsed = MessageParser::default().parse_headers(header);
         let mut part = BodyPart {
-            header_offset: range.start as u64,
-            body_offset: body as u64,
-            end_offset: range.end as u64,
-            ..parsed.as_ref().map(described).unwrap_or_default()
+            header_offset: entity.range.start as u64,
+            body_offset: entity.body as u64,
+            end_offset: entity.range.end as u64,
+            ..entity.header.as_ref().map(described).unwrap_or_default()
         };
         if part.r#type.is_empty() {
             part.r#type = "text".into();
@@ -56,7 +84,8 @@ impl Reading<'_> {
         if part.encoding.is_empty() {
             part.encoding = "7bit".into();
         }
-        self.descend(&mut part, parsed.as_ref(), body..range.end, &section, depth);
+        let body = entity.body..entity.range.end;
+        self.descend(&mut part, entity.header.as_ref(), body, &section, depth);
         part.section = section;
         part
     }
@@ -84,11 +113,9 @@ impl Reading<'_> {
         self.allowance -= body.len();
         if is_embedded {
             part.lines = self.lines(body.clone());
-            let inner = self.entity(body, section.to_owned(), depth + 1);
-            let header = inner.header_offset as usize..inner.body_offset as usize;
-            let end = header.end.min(header.start + PART_HEADER_BYTES);
-            let envelope = envelope::of_header(&self.message[header.start..end]);
-            part.envelope = Some(envelope::bounded(envelope));
+            let inner = self.inner(body);
+            part.envelope = Some(envelope::bounded(inner.envelope()));
+            let inner = self.part(inner, section.to_owned(), depth + 1);
             part.parts.push(inner);
             return;
         }
@@ -104,14 +131,13 @@ impl Reading<'_> {
                 "" => number.to_string(),
                 above => format!("{above}.{number}"),
             };
-            part.parts.push(self.entity(range, section, depth + 1));
+            let inner = self.inner(range);
+            part.parts.push(self.part(inner, section, depth + 1));
         }
     }
 
     fn lines(&self, body: Range<usize>) -> u64 {
-        let bytes = &self.message[body];
-        let ends = bytes.iter().filter(|byte| **byte == b'\n').count();
-        ends as u64 + u64::from(bytes.last().is_some_and(|byte| *byte != b'\n'))
+        lines::count(&self.message[body]) as u64
     }
 }
 
@@ -125,7 +151,7 @@ fn is_embedded(part: &BodyPart) -> bool {
 /// line is no field, all is body.
 fn header_length(entity: &[u8]) -> usize {
     let mut at = 0;
-    for line in entity.split_inclusive(|byte| *byte == b'\n') {
+    for line in lines::of(entity) {
         let is_empty = matches!(line, b"\n" | b"\r\n");
         at += line.len();
         if is_empty {
@@ -144,7 +170,7 @@ fn pieces(message: &[u8], body: Range<usize>, boundary: &[u8]) -> Vec<Range<usiz
     }
     let mut begin = None;
     let mut at = body.start;
-    for line in message[body.clone()].split_inclusive(|byte| *byte == b'\n') {
+    for line in lines::of(&message[body.clone()]) {
         let next = at + line.len();
         if let Some(is_last) = boundary_line(line, boundary) {
             if let Some(begin) = begin {

@@ -22,9 +22,7 @@ pub(crate) fn keys(envelope: &Envelope) -> Vec<[u8; 16]> {
 }
 
 fn key(subject: &str, id: &str) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(subject.as_bytes()).update(&[0]).update(id.as_bytes());
-    let hash = hasher.finalize();
+    let hash = blake3::hash(&[subject.as_bytes(), &[0], id.as_bytes()].concat());
     core::array::from_fn(|at| hash.as_bytes()[at])
 }
 

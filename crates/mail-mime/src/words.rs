@@ -46,8 +46,6 @@ fn words(text: &str) -> impl Iterator<Item = String> {
 }
 
 fn token(field: &str, word: &str) -> [u8; 8] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(field.as_bytes()).update(&[0]).update(word.as_bytes());
-    let hash = hasher.finalize();
+    let hash = blake3::hash(&[field.as_bytes(), &[0], word.as_bytes()].concat());
     core::array::from_fn(|at| hash.as_bytes()[at])
 }
