@@ -10,7 +10,7 @@ use crate::transfer;
 /// Bytes of the part that are looked at.
 const READ_BYTES: usize = 16 << 10;
 /// Bytes of a plain text that are looked at first: mostly more than enough.
-const FIRST_BYTES: usize = 1 << 10;
+const FIRST_BYTES: usize = 512;
 
 pub(crate) fn of(message: &[u8], body: &BodyPart) -> String {
     let plain = first_text(body, "plain");
@@ -46,11 +46,20 @@ fn first_text<'t>(part: &'t BodyPart, subtype: &str) -> Option<&'t BodyPart> {
 
 fn in_unicode(part: &BodyPart, bytes: &[u8]) -> String {
     let charset = part.parameters.iter().find(|parameter| parameter.name == "charset");
-    let decoder = charset.and_then(|charset| charset_decoder(charset.value.as_bytes()));
+    let charset = charset.map(|charset| charset.value.to_ascii_lowercase()).unwrap_or_default();
+    let decoder = charset_decoder(charset.as_bytes());
     match decoder {
-        Some(decode) => decode(bytes),
-        None => String::from_utf8_lossy(bytes).into_owned(),
+        Some(decode) if !(bytes.is_ascii() && extends_ascii(&charset)) => decode(bytes),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
     }
+}
+
+/// Whether ASCII's bytes mean in this charset what they mean in ASCII, so that most mails need not be
+/// decoded letter by letter.
+fn extends_ascii(charset: &str) -> bool {
+    matches!(charset, "us-ascii" | "utf-8")
+        || charset.starts_with("iso-8859-")
+        || charset.starts_with("windows-125")
 }
 
 /// Words with one space between them; quoted lines say what the reader knows, so they are left out.

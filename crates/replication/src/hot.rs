@@ -105,7 +105,7 @@ pub(crate) struct HotRead<'a> {
 
 impl StateRead for HotRead<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError> {
-        if Family::of(key) != Family::Records {
+        if Family::of(key) == Family::Bodies {
             return self.store.get(key);
         }
         if let Some(value) = self.hot.lock().get(key) {

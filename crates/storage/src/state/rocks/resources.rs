@@ -206,8 +206,14 @@ fn set_no_stalls(options: &mut Options) {
     options.set_hard_pending_compaction_bytes_limit(0);
 }
 
+/// Young files are written again within a minute, so only what lasts is compressed.
+const COMPRESSION: [DBCompressionType; 7] = {
+    use DBCompressionType::{Lz4, None};
+    [None, None, Lz4, Lz4, Lz4, Lz4, Lz4]
+};
+
 fn set_records(options: &mut Options) {
-    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_compression_per_level(&COMPRESSION);
     options.set_target_file_size_base(32 * MIB as u64);
     options.set_max_bytes_for_level_base(128 * MIB as u64);
 }
@@ -232,7 +238,7 @@ fn set_bodies(options: &mut Options) {
 }
 
 fn set_expiring(options: &mut Options) {
-    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_compression_per_level(&COMPRESSION);
     options.set_target_file_size_base(16 * MIB as u64);
     options.set_max_bytes_for_level_base(32 * MIB as u64);
     // Expiry deletes from one end: runs of deletions are compacted away early, so that a scan
