@@ -262,10 +262,12 @@ impl World {
             .collect();
         for (id, shared) in running {
             let off = self.nodes[&id].disk.is_off();
-            self.gather_from(&shared, off);
+            // A copy can be opened and tell of its next entry within one tick: what it was opened
+            // with comes first.
             if !off {
                 self.check_opened(id, &shared);
             }
+            self.gather_from(&shared, off);
         }
         let acknowledged = std::mem::take(&mut *lock(&self.acknowledged));
         for (node, acknowledged) in acknowledged {
