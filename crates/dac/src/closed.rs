@@ -18,7 +18,7 @@ pub enum Closed {
     #[error("the DAG went on in lineage {0}")]
     NewerLineage(Lineage),
     /// The node's site is on the list of stopped ones.
-    #[error("site {0} is stopped; `dagctl site start {0}` starts it")]
+    #[error("site {0} is stopped: the DAG serves elsewhere until the site is started again")]
     SiteStopped(String),
     /// The node's clocks disagree: it was suspended, or a clock was set.
     #[error("the node's clocks jumped by {0}; it was suspended, or its clock is broken")]
@@ -34,8 +34,8 @@ pub enum Closed {
     StoreFailed,
     /// Two sites were activated apart.
     #[error(
-        "FORKED: lineage {0} is no continuation of this one; choose a branch with \
-         `dagctl site accept-lineage`"
+        "FORKED: lineage {0} is no continuation of this one; both sides stay closed \
+         until a person chooses a branch"
     )]
     Forked(Lineage),
     /// The node promised to take part in an unfenced activation.

@@ -339,13 +339,13 @@ impl DacGate {
         if self.store_failed {
             Some("its store failed: replace the disk and join the node as a new store")
         } else if self.forked.is_some() {
-            Some("it is FORKED: choose a branch with `dagctl site accept-lineage`")
+            Some("it is FORKED, and stays closed until a person chooses a branch")
         } else if self.promise.is_some() {
             Some("it takes part in an unfenced activation that is not complete")
         } else if self.saving.is_some() {
             Some("a newer lineage is being written to its disk")
         } else if self.site_stopped.is_some() {
-            Some("its site is stopped: `dagctl site start` starts it")
+            Some("its site is stopped, and stays closed until the site is started again")
         } else if !self.registered {
             Some("this start is not in its control log yet: is there a control majority?")
         } else if self.leader.is_none() {

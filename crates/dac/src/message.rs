@@ -80,7 +80,7 @@ pub enum NotGranted {
         current: Lineage,
     },
     /// The node's site is stopped.
-    #[error("site {0} is stopped; `dagctl site start {0}` starts it")]
+    #[error("site {0} is stopped: the DAG serves elsewhere until the site is started again")]
     SiteStopped(alloc::string::String),
     /// The control leader has heard too little to rule out that a site was activated elsewhere.
     #[error("the control leader is not confirmed: {0}")]

@@ -19,8 +19,9 @@ use crate::record::{self, Place, check_version};
 
 /// The format of a copy's directory that this Holdfast writes, and the newest that it reads.
 pub const COPY_FORMAT: u8 = 1;
-/// The same of a node's root.
-pub const NODE_FORMAT: u8 = 1;
+/// The same of a node's root. Version 2 adds the promise and the steps; a record that holds neither
+/// is written as version 1, so that a node that never needed them can go back.
+pub const NODE_FORMAT: u8 = 2;
 
 const COPY: u8 = 0x41;
 const NODE: u8 = 0x42;
@@ -71,6 +72,22 @@ pub struct NodeMeta {
     pub links: Bytes,
     /// What the node remembers of each of its copies, ordered by database and replica.
     pub copies: Vec<CopyMemory>,
+    /// The unfenced activation that the node promised to take part in, while it is neither complete
+    /// nor called off.
+    pub promise: Option<ActivationId>,
+    /// The highest step of each long operation that the node took, ordered by operation.
+    pub steps: Vec<TakenStep>,
+}
+
+/// The highest step of a long operation that a node took: it takes no lower one any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakenStep {
+    /// Which operation.
+    pub operation: u64,
+    /// The control term in which the step was sent.
+    pub term: u64,
+    /// Counts the steps of the operation.
+    pub step: u32,
 }
 
 /// What a node's root remembers of a copy, so that a copy that was turned back is noticed.
@@ -140,8 +157,12 @@ impl NodeMeta {
             activation: self.lineage.activation.0.to_vec(),
             links: self.links.to_vec(),
             copies: self.copies.iter().map(StoredCopyMemory::from).collect(),
+            promise: self.promise.map(|promise| promise.0.to_vec()),
+            steps: self.steps.iter().map(StoredStep::from).collect(),
         };
-        file(NODE, NODE_FORMAT, &stored.encode_to_vec())
+        let plain = self.promise.is_none() && self.steps.is_empty();
+        let version = if plain { 1 } else { NODE_FORMAT };
+        file(NODE, version, &stored.encode_to_vec())
     }
 
     /// Reads the whole file.
@@ -160,6 +181,11 @@ impl NodeMeta {
             lineage: Lineage { epoch: stored.epoch, activation },
             links: stored.links.into(),
             copies: stored.copies.iter().map(CopyMemory::from).collect(),
+            promise: match stored.promise {
+                Some(id) => Some(ActivationId::from_slice(&id).ok_or(malformed(WHAT))?),
+                None => None,
+            },
+            steps: stored.steps.iter().map(TakenStep::from).collect(),
         })
     }
 }
@@ -264,6 +290,32 @@ struct StoredNodeMeta {
     links: Vec<u8>,
     #[prost(message, repeated, tag = "10")]
     copies: Vec<StoredCopyMemory>,
+    #[prost(bytes = "vec", optional, tag = "11")]
+    promise: Option<Vec<u8>>,
+    #[prost(message, repeated, tag = "12")]
+    steps: Vec<StoredStep>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredStep {
+    #[prost(uint64, tag = "1")]
+    operation: u64,
+    #[prost(uint64, tag = "2")]
+    term: u64,
+    #[prost(uint32, tag = "3")]
+    step: u32,
+}
+
+impl From<&TakenStep> for StoredStep {
+    fn from(taken: &TakenStep) -> Self {
+        Self { operation: taken.operation, term: taken.term, step: taken.step }
+    }
+}
+
+impl From<&StoredStep> for TakenStep {
+    fn from(stored: &StoredStep) -> Self {
+        Self { operation: stored.operation, term: stored.term, step: stored.step }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -55,6 +55,7 @@ pub async fn run(node: Arc<Node>, mut health: Health) {
     while !node.stopping.is_cancelled() {
         if let Ok(member) = node.member() {
             driver.look(member);
+            driver.settle_limits(member);
             driver.act(member).await;
             health.update(&node).await;
         }
@@ -158,6 +159,17 @@ impl Driver {
             }
         }
         self.applied = applied;
+    }
+
+    /// How many databases are led here changes without the control log: where it is limited, every
+    /// change of a leadership is looked at.
+    fn settle_limits(&self, member: &Member) {
+        let control = self.node.control();
+        let limited =
+            control.is_some_and(|state| state.node_policy(self.node.id()).maximum_active != 0);
+        if limited {
+            member.registry.groups().iter().for_each(|group| settle(&self.node, group));
+        }
     }
 
     fn learn(&self, member: &Member, state: ControlState) {

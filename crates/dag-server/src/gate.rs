@@ -76,9 +76,8 @@ impl std::fmt::Debug for NodeGate {
 }
 
 impl NodeGate {
-    /// The gate of a node that starts: closed.
-    pub fn at_boot(holder: Holder, times: LeaseTimes, chain: LineageChain) -> Self {
-        let saved = Saved { chain, promise: None };
+    /// The gate of a node that starts, with what its disk remembers: closed.
+    pub fn at_boot(holder: Holder, times: LeaseTimes, saved: Saved) -> Self {
         let (inbox, arriving) = mpsc::unbounded_channel();
         Self {
             gate: Mutex::new(DacGate::at_boot(clock::boottime(), holder, times, saved)),
@@ -166,7 +165,11 @@ mod tests {
     fn gate() -> NodeGate {
         let holder =
             Holder { node: NodeId(1), store: StoreId([1; 16]), boot: Boot { counter: 1, id: 1 } };
-        NodeGate::at_boot(holder, LeaseTimes::DEFAULT, LineageChain::first(ActivationId(CHAIN)))
+        NodeGate::at_boot(holder, LeaseTimes::DEFAULT, saved(None))
+    }
+
+    fn saved(promise: Option<ActivationId>) -> Saved {
+        Saved { chain: LineageChain::first(ActivationId(CHAIN)), promise }
     }
 
     #[test]

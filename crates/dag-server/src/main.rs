@@ -12,6 +12,7 @@
 
 mod absence;
 mod admission;
+mod balance;
 mod clock;
 mod driver;
 mod formation;
@@ -29,6 +30,7 @@ mod run;
 mod service;
 mod settings;
 mod status;
+mod steps;
 mod store;
 mod sweep;
 mod tidy;

@@ -12,6 +12,7 @@ use std::time::Instant as StdInstant;
 use active_manager::control::{ControlState, DatabaseRecord};
 use bytes::Bytes;
 use dac::LeaseTimes;
+use dac::gate::Saved;
 use dac::message::Holder;
 use dag_api::{Problem, Token};
 use dag_format::links;
@@ -35,6 +36,7 @@ use crate::reports::Reports;
 use crate::service::deadline;
 use crate::settings::Settings;
 use crate::status::{self, Hint};
+use crate::steps::Steps;
 use crate::store::Store;
 use crate::tls::Tls;
 use crate::tls::dial::Dial;
@@ -69,6 +71,8 @@ pub struct Node {
     pub stopping: CancellationToken,
     /// Long operations that it carries out as the control leader.
     pub operations: Operations,
+    /// Steps of long operations that it took.
+    pub steps: Steps,
     /// Why copies of this node have failed.
     pub failed: Mutex<BTreeMap<DatabaseId, String>>,
     stage: watch::Sender<Stage>,
@@ -139,7 +143,6 @@ impl Node {
             settings,
             dial: Dial::new(tls.clone()),
             tls,
-            store,
             journal: Arc::new(journal),
             reports: Reports::default(),
             watchers: Arc::default(),
@@ -148,12 +151,14 @@ impl Node {
             wake: Arc::new(Notify::new()),
             stopping: CancellationToken::new(),
             operations: Operations::default(),
+            steps: Steps::of(&store.root),
             failed: Mutex::default(),
             stage: watch::Sender::new(stage),
             control: watch::Sender::new(None),
             member: OnceLock::new(),
             peer_listener: Mutex::new(Some(peer_listener)),
             generations: Arc::default(),
+            store,
         }
     }
 
@@ -252,7 +257,8 @@ impl Node {
         self.journal.set_lineage(lineage);
         let holder = Holder { node: self.id(), store: self.store_id(), boot: self.boot() };
         let times = gate::lease_times(formation.definition().control_timeouts);
-        let gate = Arc::new(NodeGate::at_boot(holder, times, chain.clone()));
+        let saved = Saved { chain: chain.clone(), promise: root.promise() };
+        let gate = Arc::new(NodeGate::at_boot(holder, times, saved));
         let own = (holder.node, holder.store, holder.boot);
         let peers = Arc::new(Peers::founded(&formation, own, chain));
         peers.tell_of_chains(gate.clone());

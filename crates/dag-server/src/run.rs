@@ -26,7 +26,7 @@ use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 use crate::tls::door::{self, Door};
 use crate::tls::{self, Tls};
-use crate::{gate, leave, operations, sweep, tidy};
+use crate::{balance, gate, leave, operations, sweep, tidy};
 
 /// Why a node cannot run.
 #[derive(Debug, Error)]
@@ -152,7 +152,8 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     tokio::spawn(tls::keep_fresh(node.tls.clone(), hangup, stopping()));
     let driver = tokio::spawn(driver::run(node.clone(), Health::new(reporter)));
     let keeper = tokio::spawn(gate::keeper::run(node.clone()));
-    tokio::spawn(operations::end_left(node.clone()));
+    tokio::spawn(operations::take_up_left(node.clone()));
+    tokio::spawn(balance::run(node.clone()));
     tokio::spawn(driver::collect_reports(node.clone()));
     tokio::spawn(driver::keep_house(node.clone()));
     tokio::spawn(sweep::run(node.clone()));

@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 
 use crate::admin::Admin;
 use crate::command::mailbox::MailboxCommand;
-use crate::command::{copies, dag, db, events, gate, local, mail, mailbox, node as nodes, status};
+use crate::command::{
+    completion, copies, dag, db, events, follow, gate, local, mail, mailbox, node as nodes, status,
+};
 use crate::demo;
 use crate::exit;
 use crate::failure::Failure;
@@ -60,14 +62,10 @@ pub enum Command {
     #[command(subcommand)]
     Copy(nodes::Copy),
     /// Who did what, the newest last; any single node answers
-    Events {
-        /// How many
-        #[arg(long, default_value_t = 50)]
-        last: usize,
-    },
-    /// Long operations: list, show; any single node answers
+    Events(events::EventsArgs),
+    /// Long operations: list, show, wait, cancel
     #[command(subcommand)]
-    Ops(events::Ops),
+    Ops(follow::Ops),
     /// Why nodes may or may not serve (Exchange: Datacenter Activation Coordination)
     #[command(subcommand)]
     Gate(gate::Gate),
@@ -79,7 +77,19 @@ pub enum Command {
     Mail(mail::MailCommand),
     /// A cluster of two sites, mail in, its active node killed, every mail back
     Demo(demo::DemoArgs),
-    /// Help on commands, or on a topic: exit-codes
+    /// The script that completes commands in a shell
+    Completion {
+        /// Which shell
+        shell: completion::Shell,
+    },
+    /// What may follow these words; for that script
+    #[command(hide = true)]
+    Complete {
+        /// As typed so far
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
+    /// Help on commands, or on a topic: commands, exit-codes
     Help {
         /// A command or a topic
         topic: Vec<String>,
@@ -96,10 +106,10 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Db(db) => db::run(db, &admin()?, patience, form).await,
         Command::Status(args) => status::run(&args, &admin()?, patience, form).await,
         Command::Copies { database, node } => copies::run(database, node, &admin()?, form).await,
-        Command::Node(command) => nodes::run(command, &admin()?, form).await,
+        Command::Node(command) => nodes::run(command, &admin()?, patience, form).await,
         Command::Copy(command) => nodes::run_copy(command, &admin()?, form).await,
-        Command::Events { last } => events::run(last, &admin()?, form).await,
-        Command::Ops(ops) => events::operations(ops, &admin()?, form).await,
+        Command::Events(args) => events::run(&args, &admin()?, form).await,
+        Command::Ops(ops) => follow::run(ops, &admin()?, patience, form).await,
         Command::Gate(gate) => gate::run(gate, &admin()?, form).await,
         Command::Mailbox(MailboxCommand::List { db }) => mailbox::list(db, &admin()?, form).await,
         Command::Mailbox(MailboxCommand::Create { addresses, db }) => {
@@ -113,6 +123,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Mail(mail) => mail::run(mail, &admin()?, patience, form).await,
         Command::Demo(args) => demo::run(args, form).await,
+        Command::Completion { shell } => completion::script(shell),
+        Command::Complete { words } => completion::complete(&words),
         Command::Help { topic } => help(&topic),
     }
 }
@@ -121,6 +133,9 @@ fn help(topic: &[String]) -> Result<(), Failure> {
     use clap::CommandFactory as _;
     if topic == ["exit-codes"] {
         return print(&exit::page());
+    }
+    if topic == ["commands"] {
+        return print(completion::page().trim_end());
     }
     let mut command = Cli::command();
     command.build();
@@ -133,7 +148,7 @@ fn help(topic: &[String]) -> Result<(), Failure> {
     }
     let mut text = found.render_long_help().to_string();
     if topic.is_empty() {
-        text.push_str("\nTopics: dagctl help exit-codes\n");
+        text.push_str("\nTopics: dagctl help commands, dagctl help exit-codes\n");
     }
     print(text.trim_end())
 }
@@ -165,13 +180,23 @@ mod tests {
             "dagctl db move DB1 --to n2 --apply p1-00000000-00000000-00000000-00000000",
             "dagctl db move DB1 --skip copy-queue --skip node-policy",
             "dagctl db move --from-node n1",
+            "dagctl db move DB1 --to-site beta --plan",
             "dagctl db rebalance --dry-run",
+            "dagctl db rebalance --reason evening",
             "dagctl node drain n1 --reason disks",
             "dagctl node undrain n1",
             "dagctl node block n1",
+            "dagctl node limit n1 --maximum-active 20",
+            "dagctl dag settings",
+            "dagctl dag set --move-block 600 --auto-balance false",
             "dagctl copy suspend DB1 --node n1 --activation-only",
             "dagctl events --last 5",
+            "dagctl events --follow",
+            "dagctl ops list",
             "dagctl ops show 3",
+            "dagctl ops wait 3 --timeout 60",
+            "dagctl ops cancel 3 --reason mistake",
+            "dagctl status --exit-when-healthy",
             "dagctl gate explain",
             "dagctl gate explain n1 -o json",
             "dagctl mailbox create a@example.org --db DB1",

@@ -38,8 +38,54 @@ impl Names {
         let by_number = || text.parse().ok().filter(|id| self.0.contains_key(id));
         by_name.or_else(by_number).ok_or_else(|| {
             let known: Vec<&str> = self.0.values().map(String::as_str).collect();
-            Failure::new(Exit::Usage, format!("There is no node `{text}`."))
-                .why(format!("known nodes: {}", known.join(", ")))
+            let what = format!("There is no node `{text}`.");
+            Failure::new(Exit::Usage, what).why(suggestion(text, &known, "nodes"))
         })
+    }
+}
+
+/// The names that are near to a mistyped one, or all of them where none is.
+pub fn suggestion(typed: &str, known: &[&str], what: &str) -> String {
+    let mut near: Vec<(usize, &str)> =
+        known.iter().map(|name| (distance(typed, name), *name)).collect();
+    near.sort_unstable();
+    // One letter in three may be wrong.
+    near.retain(|(far, name)| *far <= name.len().max(typed.len()).div_ceil(3));
+    let near: Vec<&str> = near.into_iter().map(|(_, name)| name).take(3).collect();
+    match near.as_slice() {
+        [] => format!("known {what}: {}", known.join(", ")),
+        near => format!("perhaps {}; known {what}: {}", near.join(" or "), known.join(", ")),
+    }
+}
+
+/// How many letters have to be put in, taken out or exchanged, in any case.
+fn distance(left: &str, right: &str) -> usize {
+    let (left, right) = (left.to_lowercase(), right.to_lowercase());
+    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
+    for (i, l) in left.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, r) in right.chars().enumerate() {
+            let exchanged = diagonal + usize::from(l != r);
+            diagonal = row[j + 1];
+            row[j + 1] = exchanged.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[row.len() - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_name_is_answered_with_those_near_to_it() {
+        assert_eq!(distance("DB1", "db1"), 0);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        let known = ["n1", "n2", "witness"];
+        assert_eq!(
+            suggestion("witnes", &known, "nodes"),
+            "perhaps witness; known nodes: n1, n2, witness"
+        );
+        assert_eq!(suggestion("xxxx", &known, "nodes"), "known nodes: n1, n2, witness");
     }
 }

@@ -16,8 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use dag_format::FormatError;
-use dag_format::meta::{CopyMemory, NodeMeta};
-use dag_types::{Boot, DagId, DatabaseId, Generation, Lineage, NodeId, ReplicaId, StoreId};
+use dag_format::meta::{CopyMemory, NodeMeta, TakenStep};
+use dag_types::{
+    ActivationId, Boot, DagId, DatabaseId, Generation, Lineage, NodeId, ReplicaId, StoreId,
+};
 use thiserror::Error;
 
 use crate::disk::{Disk, DiskLock, read_whole, replace_whole, take_lock};
@@ -163,6 +165,8 @@ impl NodeRoot {
             lineage: Lineage::default(),
             links: Bytes::new(),
             copies: Vec::new(),
+            promise: None,
+            steps: Vec::new(),
         };
         replace_whole(disk, &folder.join(META), &meta.encode())
             .map_err(made("write the root's record"))?;
@@ -254,7 +258,36 @@ impl NodeRoot {
         self.change(|meta| {
             meta.lineage = lineage;
             meta.links = links;
+            // Only a complete activation, or a person's choice, makes a newer lineage, and either
+            // ends what was pending.
+            meta.promise = None;
         })
+    }
+
+    /// The unfenced activation that this node promised to take part in, if one is pending.
+    pub fn promise(&self) -> Option<ActivationId> {
+        self.held().meta.promise
+    }
+
+    /// Gives the promise, or takes a voided one back. Durable on return, before the node acts on it.
+    pub fn save_promise(&self, promise: Option<ActivationId>) -> Result<(), RootFault> {
+        if self.promise() == promise {
+            return Ok(());
+        }
+        self.change(|meta| meta.promise = promise)
+    }
+
+    /// The highest step of each long operation that this node took.
+    pub fn taken_steps(&self) -> Vec<TakenStep> {
+        self.held().meta.steps.clone()
+    }
+
+    /// Replaces them. Durable on return, before the step that was added is carried out.
+    pub fn save_steps(&self, steps: Vec<TakenStep>) -> Result<(), RootFault> {
+        if self.held().meta.steps == steps {
+            return Ok(());
+        }
+        self.change(|meta| meta.steps = steps)
     }
 
     /// Why the root takes nothing any more, if so: the store has failed, and with it the node.

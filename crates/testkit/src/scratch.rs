@@ -112,7 +112,7 @@ impl ScratchCluster {
         let output = self.try_dagctl(arguments)?;
         ensure!(
             output.status.success(),
-            "dagctl ended with {}: {}",
+            "`dagctl` ended with {}: {}",
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );

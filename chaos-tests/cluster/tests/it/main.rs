@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod identity;
 mod import;
+mod operations;
 mod overload;
 mod runbooks;
 mod single_node;

@@ -446,6 +446,7 @@ fn audited(order: &Order) -> (&'static str, String) {
         Order::EndStep(order) => {
             ("end step", format!("operation {} step {}", order.operation, order.step))
         }
+        Order::PlaceVoters(order) => ("place voters", format!("database {}", order.database)),
         Order::EndOperation(order) => ("end operation", format!("operation {}", order.operation)),
     }
 }

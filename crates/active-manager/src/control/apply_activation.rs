@@ -15,10 +15,10 @@ use super::activation::{
 };
 use super::apply::Verdict;
 use super::command::{
-    Command, CopySuspension, OpenGate, Order, RecordMove, SetDatabasePolicy, SetNodePolicy,
-    SetPreference,
+    Command, CopySuspension, OpenGate, Order, PlaceVoters, RecordMove, SetDatabasePolicy,
+    SetNodePolicy, SetPreference,
 };
-use super::record::{DatabaseRecord, NodeRecord, number_key};
+use super::record::{DATABASES, DatabaseRecord, NodeRecord, number_key};
 use super::response::{FailedCheck, NoDag, Rejection, UnknownNode};
 use super::state::ControlState;
 use crate::change::{Change, Fault};
@@ -47,6 +47,7 @@ pub(super) fn change<V: StateView>(
         Order::SetSettings(settings) => set_settings(change, &state, settings),
         Order::OpenGate(order) => open_gate(change, &state, at, command, order),
         Order::RecordMove(order) => record_move(change, &state, command, order),
+        Order::PlaceVoters(order) => place_voters(change, &state, order),
         _ => return Err(Fault::UnknownCommand),
     };
     Ok(verdict.unwrap_or_else(Verdict::refused))
@@ -321,6 +322,46 @@ fn open_gate<V: StateView>(
         }
     }
     change.put(number_key(OPENINGS, order.node), &record);
+    Ok(Verdict::changed())
+}
+
+/// An odd number of voters, or both copies of a database with two; and, unless they are balanced,
+/// the strict majority of them in one site, where the database is active from now on.
+fn place_voters<V: StateView>(
+    change: &mut Change<'_, V>,
+    state: &ControlState,
+    order: &PlaceVoters,
+) -> Decision {
+    let record = database(state, order.database)?;
+    let votes = |node: NodeId| order.nodes.contains(&node.0);
+    let voters: Vec<NodeId> =
+        record.replicas.iter().map(|copy| copy.node()).filter(|node| votes(*node)).collect();
+    let in_site = |site: &str| voters.iter().filter(|node| state.site_of(**node) == site).count();
+    let majority = state.sites.iter().find(|site| 2 * in_site(&site.name) > voters.len());
+    let balanced = record.active_site.is_empty();
+    let both = record.replicas.len() == 2 && voters.len() == 2;
+    let checks = [
+        ("copy-exists", voters.len() == order.nodes.len() && !voters.is_empty()),
+        ("voters-odd", voters.len() % 2 == 1 || both),
+        ("voters-in-one-site", balanced || majority.is_some()),
+    ];
+    for (check, passed) in checks {
+        if !passed {
+            let (value, limit) = (format!("nodes {:?}", order.nodes), "see docs/safety.md");
+            return Err(failed(FailedCheck::new(check, record.name.clone(), value, limit)));
+        }
+    }
+    let mut after = record.clone();
+    for copy in &mut after.replicas {
+        copy.voter = votes(copy.node());
+    }
+    if let Some(site) = majority.filter(|_| !balanced) {
+        after.active_site.clone_from(&site.name);
+    }
+    if after == *record {
+        return Ok(Verdict::was_so());
+    }
+    change.put(number_key(DATABASES, order.database), &after);
     Ok(Verdict::changed())
 }
 

@@ -200,3 +200,26 @@ fn the_audit_says_who_from_where_why_and_what() {
     );
     assert!(!refused.accepted);
 }
+
+#[test]
+fn voters_stand_with_their_majority_where_the_database_is_active() {
+    let mut scene = Scene::new("A1 A2 B3 B4 C5w", &["DB1"]);
+    let place =
+        |nodes: &[u64]| Order::PlaceVoters(PlaceVoters { database: DB, nodes: nodes.to_vec() });
+    let sites = |scene: &Scene| scene.database("DB1").active_site;
+    let home = sites(&scene);
+    scene.done(place(&[3, 4, 1]));
+    let moved = scene.database("DB1");
+    let voters: Vec<u64> =
+        moved.replicas.iter().filter(|copy| copy.voter).map(|copy| copy.node).collect();
+    assert_eq!(voters.len(), 3);
+    assert!([1, 3, 4].iter().all(|node| voters.contains(node)));
+    assert_ne!(moved.active_site, home);
+    // The same again changes nothing, and back is back.
+    scene.done(place(&[3, 4, 1]));
+    scene.done(place(&[1, 2, 3]));
+    assert_eq!(sites(&scene), home);
+    assert_eq!(scene.refused(place(&[1, 2])), "voters-odd");
+    assert_eq!(scene.refused(place(&[1, 2, 9])), "copy-exists");
+    assert_eq!(scene.refused(place(&[])), "copy-exists");
+}

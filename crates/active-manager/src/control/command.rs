@@ -27,7 +27,7 @@ pub struct Command {
     /// What.
     #[prost(
         oneof = "Order",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27"
     )]
     pub order: Option<Order>,
 }
@@ -86,6 +86,9 @@ pub enum Order {
     /// The operation is over, or shall be.
     #[prost(message, tag = "26")]
     EndOperation(EndOperation),
+    /// The voters of a database changed.
+    #[prost(message, tag = "27")]
+    PlaceVoters(PlaceVoters),
 }
 
 /// See [`Order::SetNodePolicy`]. What is left out stays as it is.
@@ -196,6 +199,18 @@ pub struct RecordMove {
     /// A person acknowledged that it moved only just now.
     #[prost(bool, tag = "5")]
     pub acknowledged: bool,
+}
+
+/// See [`Order::PlaceVoters`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PlaceVoters {
+    /// The database.
+    #[prost(uint64, tag = "1")]
+    pub database: u64,
+    /// The nodes whose copies vote from now on. The site with the strict majority of them is where
+    /// the database is active, unless its voters are balanced.
+    #[prost(uint64, repeated, tag = "2")]
+    pub nodes: Vec<u64>,
 }
 
 /// See [`Order::BeginOperation`].

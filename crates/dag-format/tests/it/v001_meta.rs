@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use dag_format::FormatError;
 use dag_format::log::VoteRecord;
-use dag_format::meta::{CopyMemory, CopyMeta, NodeMeta};
+use dag_format::meta::{CopyMemory, CopyMeta, NodeMeta, TakenStep};
 use dag_types::{ActivationId, DagId, DatabaseId, Generation, Lineage, NodeId, ReplicaId, StoreId};
 
 use super::{hex, id, show};
@@ -40,6 +40,8 @@ fn node() -> NodeMeta {
             boot_counter: 5,
             vote: Some(VoteRecord { term: 10, voted_for: 300, committed: true }),
         }],
+        promise: None,
+        steps: Vec::new(),
     }
 }
 
@@ -53,6 +55,19 @@ fn a_copys_meta_is_written_and_read_as_ever() {
 fn a_nodes_root_record_is_written_and_read_as_ever() {
     assert_eq!(show(&node().encode()), show(&hex(GOLDEN_NODE)));
     assert_eq!(NodeMeta::decode(&hex(GOLDEN_NODE)), Ok(node()));
+}
+
+#[test]
+fn a_root_with_a_promise_or_steps_is_refused_by_who_does_not_know_them() {
+    let promised = NodeMeta { promise: Some(ActivationId([7; 16])), ..node() };
+    let step = TakenStep { operation: 3, term: 4, step: 5 };
+    let stepped = NodeMeta { steps: vec![step], ..node() };
+    let version = |node: &NodeMeta| show(&node.encode()) != show(&hex(GOLDEN_NODE));
+    for meta in [promised, stepped] {
+        assert_eq!(NodeMeta::decode(&meta.encode()), Ok(meta.clone()));
+        assert!(version(&meta));
+    }
+    assert!(!version(&node()));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use dac::message::{Grant, Holder};
 use dac::{Closed, Granter, LeaseTimes, gate, granter};
 use dag_api::peer::v1 as pb;
 use dag_format::links;
-use dag_types::{DatabaseId, GrantId, LineageChain, Millis, NodeId, Registry};
+use dag_types::{ActivationId, DatabaseId, GrantId, LineageChain, Millis, NodeId, Registry};
 use replication::peer::PeerIdentity;
 use replication::{Group, Role};
 use tokio::sync::mpsc;
@@ -260,8 +260,7 @@ impl Keeper {
         use gate::Action as A;
         match action {
             A::SaveLineage(chain) => self.save(chain).await,
-            // Only an unfenced activation asks for a promise, and nothing begins one yet.
-            A::SavePromise(activation) => unreachable!("nobody asked to take part in {activation}"),
+            A::SavePromise(activation) => self.promise(activation).await,
             A::RefusePart(reasons) => tracing::warn!(?reasons, "takes no part in an activation"),
             A::Request(to, renewal) => {
                 self.sent.insert(renewal.request, now);
@@ -323,6 +322,25 @@ impl Keeper {
             }
             Ok(Err(fault)) => {
                 tracing::error!(%fault, "save the newest lineage");
+                self.work.push_back(Work::Gate(gate::Input::StoreFailed));
+            }
+            // The runtime ends.
+            Err(_) => {}
+        }
+    }
+
+    /// A promise counts once it is on the disk, and outlives every start of the node: until the
+    /// activation is complete or called off, it answers no control leader.
+    async fn promise(&mut self, activation: ActivationId) {
+        let root = self.node.store.root.clone();
+        let saved = tokio::task::spawn_blocking(move || root.save_promise(Some(activation))).await;
+        match saved {
+            Ok(Ok(())) => {
+                tracing::warn!(%activation, "takes part in an unfenced activation");
+                self.work.push_back(Work::Gate(gate::Input::PromiseSaved(activation)));
+            }
+            Ok(Err(fault)) => {
+                tracing::error!(%fault, "save a promise");
                 self.work.push_back(Work::Gate(gate::Input::StoreFailed));
             }
             // The runtime ends.
@@ -407,9 +425,22 @@ pub fn settle(node: &Node, group: &Group) {
     let _turn = member.gate.settling.lock().expect(UNPOISONED);
     let open = member.gate.closed().is_none();
     let control = node.control();
-    let allowed = open && policy::may_be_active(control.as_deref(), node.id(), database);
+    let control = control.as_deref();
+    let leads = group.role().0 == Role::Leader;
+    let full = !leads && policy::is_full(control, node.id(), led_here(member, database));
+    let allowed = open && !full && policy::may_be_active(control, node.id(), database);
     group.allow_campaign(allowed);
     group.allow_mount(open);
+}
+
+/// Mailbox databases that are led here, but for one.
+fn led_here(member: &Member, but: DatabaseId) -> usize {
+    let mail = |group: &Group| {
+        let database = group.spec().database;
+        database >= DatabaseId::FIRST_MAILBOX_DATABASE && database != but
+    };
+    let groups = member.registry.groups().into_iter();
+    groups.filter(|group| mail(group) && group.role().0 == Role::Leader).count()
 }
 
 /// Nanoseconds of a millisecond.

@@ -3,6 +3,13 @@
 use active_manager::control::{ActivationPolicy, ControlState};
 use dag_types::{DatabaseId, NodeId};
 
+/// Whether a node serves as many databases as it may. A failover elsewhere counts too: else the
+/// last node of many would be buried under all of them.
+pub fn is_full(control: Option<&ControlState>, node: NodeId, served: usize) -> bool {
+    let maximum = control.map_or(0, |state| state.node_policy(node).maximum_active);
+    maximum != 0 && served >= maximum as usize
+}
+
 /// Whether the copy on a node may ask for votes or be handed leadership without a person asking.
 ///
 /// Before the control log tells of the database nothing was decided about it.

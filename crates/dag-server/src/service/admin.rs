@@ -3,11 +3,14 @@
 //! What only shows is answered from this node's own state, without asking anybody, and says how old
 //! that is. What changes goes through the control group, which only its leader can do.
 
+mod carry;
 mod formation;
 mod gates;
 mod listing;
 mod moves;
 mod orders;
+pub(crate) mod plan;
+mod settings;
 mod show;
 mod verify;
 mod world;
@@ -22,7 +25,7 @@ use tonic::{Request, Response, Status};
 
 use crate::node::Node;
 use crate::service::deadline;
-use orders::Asker;
+pub(crate) use orders::Asker;
 
 /// The service of one node.
 #[derive(Clone)]
@@ -31,6 +34,11 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
+    /// The orders of this node, without a caller.
+    pub(crate) fn of(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+
     /// The service to add to a server.
     pub fn service(node: Arc<Node>) -> DagAdminServiceServer<Self> {
         DagAdminServiceServer::new(Self { node })
@@ -145,12 +153,27 @@ impl DagAdminService for AdminServer {
         respond(self.move_database(request.into_inner(), asker, deadline).await)
     }
 
-    async fn transfer_database(
+    async fn take_step(
         &self,
-        request: Request<api::TransferDatabaseRequest>,
-    ) -> Result<Response<api::TransferDatabaseResponse>, Status> {
-        let moved = self.transfer(&request.into_inner()).await;
-        respond(moved.map(|()| api::TransferDatabaseResponse {}))
+        request: Request<api::TakeStepRequest>,
+    ) -> Result<Response<api::TakeStepResponse>, Status> {
+        respond(self.take_step(request.into_inner()).await)
+    }
+
+    async fn start_operation(
+        &self,
+        request: Request<api::StartOperationRequest>,
+    ) -> Result<Response<api::StartOperationResponse>, Status> {
+        let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
+        respond(self.start_operation(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn cancel_operation(
+        &self,
+        request: Request<api::CancelOperationRequest>,
+    ) -> Result<Response<api::CancelOperationResponse>, Status> {
+        let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
+        respond(self.cancel(&request.into_inner(), asker, deadline).await)
     }
 
     async fn change_activation(
@@ -159,6 +182,21 @@ impl DagAdminService for AdminServer {
     ) -> Result<Response<api::ChangeActivationResponse>, Status> {
         let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
         respond(self.change(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn get_settings(
+        &self,
+        _: Request<api::GetSettingsRequest>,
+    ) -> Result<Response<api::GetSettingsResponse>, Status> {
+        respond(self.settings())
+    }
+
+    async fn change_settings(
+        &self,
+        request: Request<api::ChangeSettingsRequest>,
+    ) -> Result<Response<api::ChangeSettingsResponse>, Status> {
+        let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
+        respond(self.change_settings(&request.into_inner(), asker, deadline).await)
     }
 
     async fn plan_balance(

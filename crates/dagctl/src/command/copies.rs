@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::admin::Admin;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::names::Names;
+use crate::names::{Names, suggestion};
 use crate::output::{Form, span, table};
 
 /// A copy's line.
@@ -55,7 +55,9 @@ pub async fn run(
     if let Some(wanted) = &database
         && !status.databases.iter().any(|known| known.name == *wanted)
     {
+        let known: Vec<&str> = status.databases.iter().map(|known| known.name.as_str()).collect();
         return Err(Failure::new(Exit::Failed, format!("There is no database {wanted}."))
+            .why(suggestion(wanted, &known, "databases"))
             .next("dagctl db list"));
     }
     let wanted = |copy: &&DatabaseCopy| {

@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use dag_api::Problem;
 use dag_api::admin::v1::{
-    DagDefinition, FormDagRequest, FoundingMember, GetNodeResponse, GetStatusRequest, NodeState,
-    PrepareDagRequest,
+    ChangeSettingsRequest, DagDefinition, DagSettings, FormDagRequest, FoundingMember,
+    GetNodeResponse, GetSettingsRequest, GetStatusRequest, NodeState, PrepareDagRequest,
 };
 use futures::future::join_all;
 use serde::Serialize;
 use testkit::shape::{DagFile, NodeEntry};
 use tonic::{Response, Status};
 
-use crate::admin::{Client, attempt, get_node};
+use crate::admin::{Admin, Client, attempt, get_node};
 use crate::command::local::state_name;
 use crate::definition::definition;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Form, hex};
+use crate::output::{Form, hex, table};
 use crate::target::TargetArgs;
 use crate::way::Way;
 
@@ -35,6 +35,92 @@ pub enum Dag {
         #[arg(long)]
         from: Option<PathBuf>,
     },
+    /// The settings of the whole DAG; any single node answers
+    Settings,
+    /// Change settings of the whole DAG
+    Set(SetArgs),
+}
+
+/// What is left out stays as it is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SetArgs {
+    /// Seconds between two moves of one database for balance or to another site
+    #[arg(long)]
+    move_block: Option<u64>,
+    /// Seconds after which maintenance and suspensions are named in every status
+    #[arg(long)]
+    nag_after: Option<u64>,
+    /// Entries that a copy may miss and still be moved to
+    #[arg(long)]
+    copy_queue_max: Option<u64>,
+    /// Entries that a copy may have to apply and still be moved to
+    #[arg(long)]
+    replay_queue_max: Option<u64>,
+    /// Whether databases go back to their preferred copies by themselves
+    #[arg(long)]
+    auto_balance: Option<bool>,
+    /// Why, for the audit
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// The settings as they are shown.
+#[derive(Debug, Serialize)]
+struct SettingsLine {
+    move_block_s: u64,
+    nag_after_s: u64,
+    copy_queue_max: u64,
+    replay_queue_max: u64,
+    auto_balance: bool,
+}
+
+/// Shows the settings.
+pub async fn settings(admin: &Admin, form: Form) -> Result<(), Failure> {
+    let call = |mut client: Client| async move { client.get_settings(GetSettingsRequest {}).await };
+    let answer = admin.ask("Cannot read the settings.", call).await?;
+    form.print(&line(&answer.settings.unwrap_or_default()), show_settings)
+}
+
+/// Changes settings, and shows all of them.
+pub async fn set(args: SetArgs, admin: &Admin, form: Form) -> Result<(), Failure> {
+    let millis = |seconds: Option<u64>| seconds.map(|seconds| seconds.saturating_mul(1000));
+    let request = ChangeSettingsRequest {
+        reason: args.reason,
+        move_block_ms: millis(args.move_block),
+        nag_after_ms: millis(args.nag_after),
+        copy_queue_max: args.copy_queue_max,
+        replay_queue_max: args.replay_queue_max,
+        auto_balance: args.auto_balance,
+    };
+    let call = |mut client: Client| {
+        let request = request.clone();
+        async move { client.change_settings(request).await }
+    };
+    let answer = admin.change("Cannot change the settings.", WRITE, call).await?;
+    form.print(&line(&answer.settings.unwrap_or_default()), show_settings)
+}
+
+fn line(settings: &DagSettings) -> SettingsLine {
+    SettingsLine {
+        move_block_s: settings.move_block_ms / 1000,
+        nag_after_s: settings.nag_after_ms / 1000,
+        copy_queue_max: settings.copy_queue_max,
+        replay_queue_max: settings.replay_queue_max,
+        auto_balance: settings.auto_balance,
+    }
+}
+
+fn show_settings(line: &SettingsLine) -> String {
+    table(
+        ["SETTING", "VALUE"],
+        [
+            ["move-block".to_owned(), format!("{} s", line.move_block_s)],
+            ["nag-after".to_owned(), format!("{} s", line.nag_after_s)],
+            ["copy-queue-max".to_owned(), format!("{} entries", line.copy_queue_max)],
+            ["replay-queue-max".to_owned(), format!("{} entries", line.replay_queue_max)],
+            ["auto-balance".to_owned(), line.auto_balance.to_string()],
+        ],
+    )
 }
 
 /// The answer of `dag create`.
@@ -56,7 +142,11 @@ pub async fn run(
     patience: Duration,
     form: Form,
 ) -> Result<(), Failure> {
-    let Dag::Create { from } = dag;
+    let from = match dag {
+        Dag::Create { from } => from,
+        Dag::Settings => return settings(&Admin::new(target.resolve()?, patience), form).await,
+        Dag::Set(args) => return set(args, &Admin::new(target.resolve()?, patience), form).await,
+    };
     let file = from.unwrap_or_else(|| target.folder().join("dag.toml"));
     let way = Way::find(&target.tls, file.parent())?;
     create(&file, &way, patience, form).await

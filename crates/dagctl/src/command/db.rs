@@ -31,11 +31,14 @@ pub enum Db {
     List,
     /// Make a database active on another copy (Exchange: Move-ActiveMailboxDatabase)
     Move(MoveArgs),
-    /// Show which databases would go back to their preferred copies
+    /// Move databases back to their preferred copies (Exchange: RedistributeActiveDatabases)
     Rebalance {
-        /// Only show it; needed, because Active Manager does not move them yet
-        #[arg(long, required = true)]
+        /// Only show it
+        #[arg(long)]
         dry_run: bool,
+        /// Why, for the audit
+        #[arg(long, default_value = "")]
+        reason: String,
     },
     /// Compare the content of all copies at one point of the log
     Verify {
@@ -106,8 +109,9 @@ pub async fn run(db: Db, admin: &Admin, patience: Duration, form: Form) -> Resul
     match db {
         Db::Create { names, copies } => create(&names, &copies, admin, patience, form).await,
         Db::List => list(admin, form).await,
-        Db::Move(args) => moves::run(args, admin, form).await,
-        Db::Rebalance { .. } => moves::rebalance(admin, form).await,
+        Db::Move(args) => moves::run(args, admin, patience, form).await,
+        Db::Rebalance { dry_run: true, .. } => moves::plan_balance(admin, form).await,
+        Db::Rebalance { reason, .. } => moves::rebalance(&reason, admin, patience, form).await,
         Db::Verify { name, wait } => verify(name, wait, admin, form).await,
     }
 }

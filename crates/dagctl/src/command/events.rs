@@ -1,23 +1,28 @@
-//! `dagctl events` and `dagctl ops`: who did what, and what is under way; any single node answers.
+//! `dagctl events`: who did what; any single node answers.
 
-use dag_api::admin::v1::{DagEvent, ListEventsRequest, ListOperationsRequest, Operation};
+use std::time::Duration;
+
+use dag_api::admin::v1::{DagEvent, ListEventsRequest};
 use serde::Serialize;
 
 use crate::admin::{Admin, Client};
-use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::{Form, table};
+use crate::output::{Form, print, table};
 
-/// Long operations.
-#[derive(Debug, clap::Subcommand)]
-pub enum Ops {
-    /// Running operations, and the last that are over
-    List,
-    /// One operation with its steps
-    Show {
-        /// Its number
-        operation: u64,
-    },
+/// How often it is looked for new events.
+const LOOK: Duration = Duration::from_millis(500);
+/// New events of one look: more than can happen in between.
+const AT_ONCE: u32 = 10_000;
+
+/// Which events.
+#[derive(Debug, Clone, clap::Args)]
+pub struct EventsArgs {
+    /// How many
+    #[arg(long, default_value_t = 50)]
+    last: u32,
+    /// Go on showing new ones, one a line, until interrupted
+    #[arg(short, long)]
+    follow: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,107 +37,55 @@ struct EventLine {
     reason: String,
 }
 
-#[derive(Debug, Serialize)]
-struct OperationLine {
-    operation: u64,
-    kind: String,
-    object: String,
-    state: String,
-    plan: String,
-    who: String,
-    reason: String,
-    began: Option<String>,
-    ended: Option<String>,
-    outcome: String,
-    steps: Vec<StepLine>,
-}
-
-#[derive(Debug, Serialize)]
-struct StepLine {
-    step: u32,
-    control_term: u64,
-    node_id: u64,
-    what: String,
-    began: Option<String>,
-    ended: Option<String>,
-    succeeded: bool,
-    outcome: String,
-}
-
 /// Shows the audit, the newest last.
-pub async fn run(last: usize, admin: &Admin, form: Form) -> Result<(), Failure> {
+pub async fn run(args: &EventsArgs, admin: &Admin, form: Form) -> Result<(), Failure> {
+    let mut lines = read(args.last, 0, admin).await?;
+    if !args.follow {
+        return form.print(&lines, |lines| show(lines));
+    }
+    let mut newest = 0;
+    loop {
+        for line in &lines {
+            newest = newest.max(line.index);
+            match form {
+                Form::Json => print(&serde_json::to_string(line).map_err(anyhow::Error::from)?)?,
+                Form::Table | Form::Quiet => print(&one(line).join("  "))?,
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+        // A node that does not answer now may later; what was missed meanwhile is shown then.
+        lines = match read(AT_ONCE, newest, admin).await {
+            Ok(lines) => lines,
+            Err(failure) => {
+                form.say(failure.to_string());
+                Vec::new()
+            }
+        };
+    }
+}
+
+async fn read(last: u32, after_index: u64, admin: &Admin) -> Result<Vec<EventLine>, Failure> {
     let call = |mut client: Client| async move {
-        client.list_events(ListEventsRequest { last: last as u32 }).await
+        client.list_events(ListEventsRequest { last, after_index }).await
     };
     let answer = admin.ask("Cannot read the events.", call).await?;
-    let lines: Vec<EventLine> = answer.events.iter().map(event).collect();
-    form.print(&lines, |lines| {
-        let rows = lines.iter().map(|line| {
-            [
-                line.time.clone().unwrap_or_default(),
-                line.who.clone(),
-                line.from.clone(),
-                line.action.clone(),
-                line.object.clone(),
-                if line.accepted { "done" } else { "REFUSED" }.to_owned(),
-                line.reason.clone(),
-            ]
-        });
-        table(["TIME", "WHO", "FROM", "ACTION", "OBJECT", "", "REASON"], rows)
-    })
+    Ok(answer.events.iter().map(event).collect())
 }
 
-/// Shows operations.
-pub async fn operations(ops: Ops, admin: &Admin, form: Form) -> Result<(), Failure> {
-    let call =
-        |mut client: Client| async move { client.list_operations(ListOperationsRequest {}).await };
-    let answer = admin.ask("Cannot read the operations.", call).await?;
-    let mut lines: Vec<OperationLine> = answer.operations.iter().map(operation).collect();
-    if let Ops::Show { operation } = ops {
-        lines.retain(|line| line.operation == operation);
-        if lines.is_empty() {
-            let what = format!("There is no operation {operation}.");
-            return Err(Failure::new(Exit::Failed, what).next("dagctl ops list"));
-        }
-        return form.print(&lines[0], show);
-    }
-    form.print(&lines, |lines| {
-        let rows = lines.iter().map(|line| {
-            [
-                line.operation.to_string(),
-                line.kind.clone(),
-                line.object.clone(),
-                line.state.clone(),
-                line.who.clone(),
-                line.began.clone().unwrap_or_default(),
-                line.outcome.clone(),
-            ]
-        });
-        table(["OP", "KIND", "OBJECT", "STATE", "WHO", "BEGAN", "OUTCOME"], rows)
-    })
+fn show(lines: &[EventLine]) -> String {
+    table(["TIME", "WHO", "FROM", "ACTION", "OBJECT", "", "REASON"], lines.iter().map(one))
 }
 
-fn show(line: &OperationLine) -> String {
-    let mut text = format!(
-        "operation {}: {} {}: {}\n  plan: {}\n  by {} at {}\n  {}",
-        line.operation,
-        line.kind,
-        line.object,
-        line.state,
-        line.plan,
-        line.who,
-        line.began.as_deref().unwrap_or("?"),
-        line.outcome
-    );
-    for step in &line.steps {
-        let how = match (&step.ended, step.succeeded) {
-            (None, _) => "under way",
-            (Some(_), true) => "done",
-            (Some(_), false) => "FAILED",
-        };
-        text.push_str(&format!("\n  {}. {}: {how}; {}", step.step, step.what, step.outcome));
-    }
-    text
+fn one(line: &EventLine) -> [String; 7] {
+    [
+        line.time.clone().unwrap_or_default(),
+        line.who.clone(),
+        line.from.clone(),
+        line.action.clone(),
+        line.object.clone(),
+        if line.accepted { "done" } else { "REFUSED" }.to_owned(),
+        line.reason.clone(),
+    ]
 }
 
 fn event(event: &DagEvent) -> EventLine {
@@ -148,34 +101,8 @@ fn event(event: &DagEvent) -> EventLine {
     }
 }
 
-fn operation(known: &Operation) -> OperationLine {
-    let step = |step: &dag_api::admin::v1::OperationStep| StepLine {
-        step: step.step,
-        control_term: step.control_term,
-        node_id: step.node_id,
-        what: step.what.clone(),
-        began: time(step.begin_ms),
-        ended: time(step.end_ms),
-        succeeded: step.succeeded,
-        outcome: step.outcome.clone(),
-    };
-    OperationLine {
-        operation: known.operation,
-        kind: known.kind.clone(),
-        object: known.object.clone(),
-        state: known.state.clone(),
-        plan: known.plan.clone(),
-        who: known.who.clone(),
-        reason: known.reason.clone(),
-        began: time(known.begin_ms),
-        ended: time(known.end_ms),
-        outcome: known.outcome.clone(),
-        steps: known.steps.iter().map(step).collect(),
-    }
-}
-
 /// Milliseconds since 1970 as people write a moment; none for none.
-fn time(millis: u64) -> Option<String> {
+pub fn time(millis: u64) -> Option<String> {
     let moment = jiff::Timestamp::from_millisecond(i64::try_from(millis).ok()?).ok()?;
     (millis > 0).then(|| format!("{moment:.0}"))
 }

@@ -1,9 +1,11 @@
 //! One file per noun of the command line.
 
+pub mod completion;
 pub mod copies;
 pub mod dag;
 pub mod db;
 pub mod events;
+pub mod follow;
 pub mod gate;
 pub mod local;
 pub mod mail;

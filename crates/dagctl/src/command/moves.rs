@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use dag_api::admin::v1::start_operation_request::What;
 use dag_api::admin::v1::{
-    MoveCheck, MoveDatabaseRequest, MoveDatabaseResponse, PlanBalanceRequest,
+    EvacuateNode, MoveCheck, MoveDatabaseRequest, MoveDatabaseResponse, PlanBalanceRequest,
+    Rebalance,
 };
 use serde::Serialize;
 
 use crate::admin::{Admin, Client};
+use crate::command::follow::{self, OperationLine};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::names::Names;
@@ -25,8 +28,11 @@ pub struct MoveArgs {
     /// To the copy on this node [default: the best copy]
     #[arg(long)]
     to: Option<String>,
+    /// To the best copy in this site; its copies become the majority of the voters first
+    #[arg(long, conflicts_with = "to")]
+    to_site: Option<String>,
     /// Every database that is active on this node
-    #[arg(long, conflicts_with = "to", conflicts_with = "apply")]
+    #[arg(long, conflicts_with_all = ["to", "to_site", "apply", "plan"])]
     from_node: Option<String>,
     /// Only show what would be done, and its token
     #[arg(long, conflicts_with = "apply")]
@@ -44,7 +50,7 @@ pub struct MoveArgs {
 
 /// What became of one database.
 #[derive(Debug, Serialize)]
-pub struct MoveLine {
+struct MoveLine {
     database: String,
     from: Option<String>,
     to: Option<String>,
@@ -69,16 +75,22 @@ struct CheckLine {
 }
 
 /// Moves one database, or all of a node.
-pub async fn run(args: MoveArgs, admin: &Admin, form: Form) -> Result<(), Failure> {
+pub async fn run(
+    args: MoveArgs,
+    admin: &Admin,
+    patience: Duration,
+    form: Form,
+) -> Result<(), Failure> {
     let names = Names::of(&admin.get_status().await?);
     let Some(database) = &args.database else {
         let node = args.from_node.as_deref().unwrap_or_default();
-        let wish = Wish { draining: false, ..Wish::of(&args, 0) };
-        let lines = move_away(node, &wish, admin, form).await?;
-        return form.print(&lines, |lines| show_all(lines));
+        let node_id = names.number(node)?;
+        let wish = EvacuateNode { node_id, draining: false, skip: args.skip };
+        let doing = format!("Cannot move everything away from {node}.");
+        return many((What::Evacuate(wish), &args.reason, &doing), admin, patience, form).await;
     };
     let to = args.to.as_ref().map_or(Ok(0), |node| names.number(node))?;
-    let answer = ask(database, &Wish::of(&args, to), admin).await?;
+    let answer = ask(database, to, &args, admin).await?;
     let line = line(&answer, &names);
     form.print(&line, show)?;
     let Some(failed) = line.checks.iter().find(|check| !check.passed && !check.skipped) else {
@@ -91,90 +103,44 @@ pub async fn run(args: MoveArgs, admin: &Admin, form: Form) -> Result<(), Failur
 fn planned(line: &MoveLine) -> Failure {
     let token = line.token.as_deref().unwrap_or_default();
     let to = line.to.as_deref().unwrap_or_default();
+    // A plan names the node, also where a site was asked for.
     Failure::new(Exit::WouldChange, format!("{} would be moved.", line.database))
         .next(format!("dagctl db move {} --to {to} --apply {token}", line.database))
 }
 
-/// How a database shall be moved.
-#[derive(Debug, Clone)]
-pub struct Wish {
-    to: u64,
-    plan_only: bool,
-    token: String,
-    skip: Vec<String>,
-    reason: String,
-    /// Its node is drained.
-    pub draining: bool,
-}
-
-impl Wish {
-    fn of(args: &MoveArgs, to: u64) -> Self {
-        Self {
-            to,
-            plan_only: args.plan,
-            token: args.apply.clone().unwrap_or_default(),
-            skip: args.skip.clone(),
-            reason: args.reason.clone(),
-            draining: false,
-        }
-    }
-
-    /// To the best copy of each database, because its node is drained.
-    pub fn drained(skip: Vec<String>, reason: String) -> Self {
-        Self { to: 0, plan_only: false, token: String::new(), skip, reason, draining: true }
-    }
-}
-
-/// Moves every database away that is active on a node, one after the other. What is refused stays,
-/// and the others are moved all the same.
-pub async fn move_away(
-    node: &str,
-    wish: &Wish,
+/// Begins an operation on many databases, and follows it to its end.
+async fn many(
+    (what, reason, doing): (What, &str, &str),
     admin: &Admin,
+    patience: Duration,
     form: Form,
-) -> Result<Vec<MoveLine>, Failure> {
-    let status = admin.get_status().await?;
-    let names = Names::of(&status);
-    let number = names.number(node)?;
-    let mut active: Vec<String> = status
-        .copies
-        .iter()
-        .filter(|copy| {
-            copy.node_id == number
-                && copy.database_name != "control"
-                && copy.status() == dag_api::admin::v1::CopyStatus::Mounted
-        })
-        .map(|copy| copy.database_name.clone())
-        .collect();
-    active.dedup();
-    let (mut lines, mut failures) = (Vec::new(), Vec::new());
-    for database in active {
-        match ask(&database, wish, admin).await {
-            Ok(answer) => {
-                form.say(format!("{database}: {}", span(answer.took_ms)));
-                lines.push(line(&answer, &names));
-            }
-            Err(failure) => failures.push((database, failure)),
-        }
+) -> Result<(), Failure> {
+    let begun = follow::start(what, reason, doing, admin).await?;
+    if begun.operation == 0 {
+        return form.print(&Vec::<OperationLine>::new(), |_| "nothing to move".into());
     }
-    let Some((_, first)) = failures.first() else { return Ok(lines) };
-    let mut failure = Failure::new(first.exit, format!("Not everything left {node}."));
-    for (database, refused) in &failures {
-        failure = failure.why(format!("{database}: {}", refused.why.join("; ")));
-    }
-    Err(failure)
+    let lines = follow::follow(begun.operation, admin, patience, form).await?;
+    form.print(&lines, |lines| follow::show_all(lines))?;
+    follow::judge(&lines[0])
 }
 
-async fn ask(database: &str, wish: &Wish, admin: &Admin) -> Result<MoveDatabaseResponse, Failure> {
+async fn ask(
+    database: &str,
+    to_node: u64,
+    args: &MoveArgs,
+    admin: &Admin,
+) -> Result<MoveDatabaseResponse, Failure> {
     let request = MoveDatabaseRequest {
         database_name: database.to_owned(),
-        to_node: wish.to,
-        plan_only: wish.plan_only,
-        token: wish.token.clone(),
-        skip: wish.skip.clone(),
+        to_node,
+        to_site: args.to_site.clone().unwrap_or_default(),
+        plan_only: args.plan,
+        token: args.apply.clone().unwrap_or_default(),
+        skip: args.skip.clone(),
         request_id: uuid::Uuid::new_v4().to_string(),
-        reason: wish.reason.clone(),
-        draining: wish.draining,
+        reason: args.reason.clone(),
+        draining: false,
+        balancing: false,
     };
     let call = |mut client: Client| {
         let request = request.clone();
@@ -240,14 +206,6 @@ fn show(line: &MoveLine) -> String {
     text
 }
 
-/// Several moves as lines.
-pub fn show_all(lines: &[MoveLine]) -> String {
-    if lines.is_empty() {
-        return "nothing to move".into();
-    }
-    lines.iter().map(show).collect::<Vec<_>>().join("\n")
-}
-
 /// A move that balancing would make, or a database that stays.
 #[derive(Debug, Serialize)]
 struct BalanceLine {
@@ -257,8 +215,19 @@ struct BalanceLine {
     stays_because: Option<String>,
 }
 
+/// Moves databases back to their preferred copies.
+pub async fn rebalance(
+    reason: &str,
+    admin: &Admin,
+    patience: Duration,
+    form: Form,
+) -> Result<(), Failure> {
+    let doing = "Cannot move databases to their preferred copies.";
+    many((What::Rebalance(Rebalance {}), reason, doing), admin, patience, form).await
+}
+
 /// Shows what balancing would do.
-pub async fn rebalance(admin: &Admin, form: Form) -> Result<(), Failure> {
+pub async fn plan_balance(admin: &Admin, form: Form) -> Result<(), Failure> {
     let names = Names::of(&admin.get_status().await?);
     let call = |mut client: Client| async move { client.plan_balance(PlanBalanceRequest {}).await };
     let plan = admin.ask("Cannot plan the balance.", call).await?;

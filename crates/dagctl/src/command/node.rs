@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use dag_api::admin::v1::change_activation_request::Change;
+use dag_api::admin::v1::start_operation_request::What;
 use dag_api::admin::v1::{
-    ChangeActivationRequest, ChangeActivationResponse, CopyActivation, NodeActivation,
+    ChangeActivationRequest, ChangeActivationResponse, CopyActivation, EvacuateNode,
+    NodeActivation, NodeLimits,
 };
 use serde::Serialize;
 
 use crate::admin::{Admin, Client};
-use crate::command::moves::{self, MoveLine, Wish};
+use crate::command::follow::{self, OperationLine};
 use crate::failure::Failure;
 use crate::names::Names;
 use crate::output::Form;
@@ -42,6 +44,20 @@ pub enum Node {
     Block {
         /// The node
         node: String,
+        /// Why, for the audit
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// At most so many databases are active there (Exchange: MaximumActiveDatabases)
+    Limit {
+        /// The node
+        node: String,
+        /// Whatever happens, failovers too; 0: no limit
+        #[arg(long, required_unless_present = "preferred_active")]
+        maximum_active: Option<u32>,
+        /// More only where no other copy can serve; 0: no limit
+        #[arg(long)]
+        preferred_active: Option<u32>,
         /// Why, for the audit
         #[arg(long, default_value = "")]
         reason: String,
@@ -87,36 +103,77 @@ struct Changed {
     object: String,
     /// It was so before.
     was_so: bool,
-    moved: Vec<MoveLine>,
+    /// Of a drain: its operation, and the moves that are parts of it.
+    operations: Vec<OperationLine>,
 }
 
 /// Carries a command about a node out.
-pub async fn run(command: Node, admin: &Admin, form: Form) -> Result<(), Failure> {
+pub async fn run(
+    command: Node,
+    admin: &Admin,
+    patience: Duration,
+    form: Form,
+) -> Result<(), Failure> {
     let names = Names::of(&admin.get_status().await?);
     let blocked = |node_id, blocked| Change::Node(NodeActivation { node_id, blocked });
-    let (node, change, reason) = match &command {
-        Node::Drain { node, reason, .. } => (node, Change::DrainNode(names.number(node)?), reason),
-        Node::Undrain { node, reason } => (node, Change::UndrainNode(names.number(node)?), reason),
-        Node::Block { node, reason } => (node, blocked(names.number(node)?, true), reason),
-        Node::Allow { node, reason } => (node, blocked(names.number(node)?, false), reason),
-    };
-    let changed = change_activation(change, reason, admin).await?;
-    let mut shown = Changed { object: node.clone(), was_so: changed.was_so, moved: Vec::new() };
-    if let Node::Drain { node, skip, reason } = &command {
-        let wish = Wish::drained(skip.clone(), reason.clone());
-        shown.moved = moves::move_away(node, &wish, admin, form).await.map_err(|failure| {
-            failure.next(format!(
-                "dagctl node drain {node} again, with --skip CHECK where that is wanted; or \
-                 dagctl node undrain {node}"
-            ))
-        })?;
-    }
-    form.print(&shown, |shown| {
-        let so = if shown.was_so { "was so already" } else { "done" };
-        match &command {
-            Node::Drain { .. } => format!("{}\n{}", so, moves::show_all(&shown.moved)),
-            _ => format!("{}: {so}", shown.object),
+    let (node, change, reason) = match command {
+        Node::Drain { node, skip, reason } => {
+            let node_id = names.number(&node)?;
+            let wish = EvacuateNode { node_id, draining: true, skip };
+            return drain(&node, wish, &reason, (admin, patience, form)).await;
         }
+        Node::Limit { node, maximum_active, preferred_active, reason } => {
+            let node_id = names.number(&node)?;
+            let limits = NodeLimits { node_id, maximum_active, preferred_active };
+            (node, Change::Limits(limits), reason)
+        }
+        Node::Undrain { node, reason } => {
+            let change = Change::UndrainNode(names.number(&node)?);
+            (node, change, reason)
+        }
+        Node::Block { node, reason } => {
+            let change = blocked(names.number(&node)?, true);
+            (node, change, reason)
+        }
+        Node::Allow { node, reason } => {
+            let change = blocked(names.number(&node)?, false);
+            (node, change, reason)
+        }
+    };
+    let changed = change_activation(change, &reason, admin).await?;
+    let shown = Changed { object: node, was_so: changed.was_so, operations: Vec::new() };
+    form.print(&shown, words)
+}
+
+fn words(changed: &Changed) -> String {
+    let so = if changed.was_so { "was so already" } else { "done" };
+    format!("{}: {so}", changed.object)
+}
+
+/// Begins maintenance. The control group moves everything away, also where nobody looks any more.
+async fn drain(
+    node: &str,
+    wish: EvacuateNode,
+    reason: &str,
+    (admin, patience, form): (&Admin, Duration, Form),
+) -> Result<(), Failure> {
+    let doing = format!("Cannot drain {node}.");
+    let begun = follow::start(What::Evacuate(wish), reason, &doing, admin).await?;
+    let operations = match begun.operation {
+        0 => Vec::new(),
+        operation => follow::follow(operation, admin, patience, form).await?,
+    };
+    let shown = Changed { object: node.to_owned(), was_so: begun.was_so, operations };
+    form.print(&shown, |shown| match shown.operations.as_slice() {
+        [] => format!("{}; nothing was active there", words(shown)),
+        lines => format!("{}\n{}", words(shown), follow::show_all(lines)),
+    })?;
+    let Some(whole) = shown.operations.first() else { return Ok(()) };
+    follow::judge(whole).map_err(|failure| {
+        failure.next(format!(
+            "dagctl node drain {node} again, with --skip CHECK where that is wanted; or \
+             dagctl node undrain {node}"
+        ))
     })
 }
 
@@ -131,11 +188,8 @@ pub async fn run_copy(command: Copy, admin: &Admin, form: Form) -> Result<(), Fa
     let change = Change::Copy(CopyActivation { database_name, node_id, suspended });
     let changed = change_activation(change, &args.reason, admin).await?;
     let object = format!("{}\\{}", args.database, args.node);
-    let shown = Changed { object, was_so: changed.was_so, moved: Vec::new() };
-    form.print(&shown, |shown| {
-        let so = if shown.was_so { "was so already" } else { "done" };
-        format!("{}: {so}", shown.object)
-    })
+    let shown = Changed { object, was_so: changed.was_so, operations: Vec::new() };
+    form.print(&shown, words)
 }
 
 async fn change_activation(

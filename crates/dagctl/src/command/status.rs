@@ -22,7 +22,7 @@ pub struct StatusArgs {
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
     watch: Option<u64>,
     /// End with code 0 as soon as all is well; give up at --timeout
-    #[arg(long)]
+    #[arg(long, alias = "exit-when-healthy")]
     wait_healthy: bool,
 }
 

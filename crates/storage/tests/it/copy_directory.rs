@@ -396,3 +396,21 @@ fn a_failed_root_takes_nothing_any_more() {
     assert!(node.place.root.save_lineage(lineage(5), Bytes::new()).is_err());
     assert!(node.place.root.fault().is_some());
 }
+
+#[test]
+fn a_promise_and_the_steps_taken_outlive_a_start_and_a_newer_lineage_ends_the_promise() {
+    let node = Node::new(31);
+    let root = &node.place.root;
+    let promise = ActivationId([7; 16]);
+    let step = dag_format::meta::TakenStep { operation: 3, term: 4, step: 5 };
+    root.save_promise(Some(promise)).unwrap();
+    root.save_steps(vec![step]).unwrap();
+    let node = node.restart();
+    let root = &node.place.root;
+    assert_eq!((root.promise(), root.taken_steps()), (Some(promise), vec![step]));
+    let lineage = Lineage { epoch: 9, activation: ActivationId([9; 16]) };
+    root.save_lineage(lineage, Bytes::new()).unwrap();
+    let node = node.restart();
+    let root = &node.place.root;
+    assert_eq!((root.promise(), root.taken_steps()), (None, vec![step]));
+}

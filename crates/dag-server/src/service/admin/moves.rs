@@ -3,48 +3,38 @@
 //! ```text
 //!  dagctl ──► control leader: checks, plan, token      (plan only: that was all)
 //!               │  operation begun, step begun          in the control log
-//!               ├──► the active node: hold writes, await match, transfer; repair if it got stuck
+//!               ├──► the active node: voters; hold writes, await match, transfer, repair
 //!               ├──► the target: mounted?
 //!               │  step ended, operation ended          in the control log
 //!               ▼
 //! ```
-//! One operation per database at a time, so two administrators cannot move one at once. The active
-//! node refuses a step whose control term is below the one that its own copy of the control group
-//! knows: a leader that slept through its deposition moves nothing.
+//! One operation per database at a time, so two administrators cannot move one at once. How it is
+//! carried out, also by a later leader, stands in `carry.rs`; what comes next, in `plan.rs`.
 
 use std::time::Duration;
 
-use active_manager::control::command::{
-    BeginOperation, BeginStep, EndOperation, EndStep, Ending, RecordMove,
-};
-use active_manager::control::{
-    ControlState, DatabaseRecord, MoveCause, OperationKind, Order, Outcome, Rejection,
-};
+use active_manager::control::{ControlState, DatabaseRecord, Operation, Rejection};
 use active_manager::movement::{
     Check, Motive, MoveDecision, MovePlan, MoveRequest, MoveStep, PlanToken, Target, decide_move,
 };
 use active_manager::names::nearest;
 use dag_api::admin::v1 as api;
-use dag_api::admin::v1::dag_admin_service_client::DagAdminServiceClient;
 use dag_api::{Problem, Reason};
-use dag_types::{DatabaseId, NodeId, ReplicaId};
-use replication::{Role, TransferError};
+use dag_types::{DatabaseId, NodeId};
+use replication::Role;
 use tokio::time::Instant;
 
 use super::AdminServer;
+use super::carry::Carrying;
 use super::orders::Asker;
+use super::plan::{Cause, Move, Plan};
 use crate::machine::View;
 use crate::node::Member;
 use crate::status;
 
 const CONTROL: DatabaseId = DatabaseId::CONTROL;
-/// How long the target's log may take to become level; writes are held meanwhile.
-const LEVEL: Duration = Duration::from_secs(5);
-/// How long the call to the active node may take: to become level, to hand over, to repair.
-const STEP: Duration = Duration::from_secs(10);
-/// How long the target may take to mount.
-const MOUNT: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(10);
+/// How long the end of an operation is awaited that an equal request began.
+const REPLAYED: Duration = Duration::from_secs(10);
 /// How long a node may take to say how it stands.
 const HEARING: Duration = Duration::from_millis(500);
 
@@ -78,30 +68,60 @@ impl AdminServer {
         let member = self.node.member()?;
         let office = self.office(deadline).await?;
         let database = named(&office.state, &request.database_name)?.clone();
-        self.ask_all(member).await;
-        let decision = self.decide(member, &office.state, &database, &request);
-        let mut response = show(&database, &decision);
-        if request.plan_only {
-            return Ok(response);
-        }
+        let mut response = match begun_by(&office.state, &request.request_id) {
+            Some(operation) => api::MoveDatabaseResponse {
+                database_name: database.name.clone(),
+                operation: self.outcome_of(operation, deadline).await?,
+                ..api::MoveDatabaseResponse::default()
+            },
+            None => {
+                self.ask_all(member).await;
+                let decision = self.decide(member, &office.state, &database, &request)?;
+                let response = show(&database, &decision);
+                if request.plan_only {
+                    return Ok(response);
+                }
+                let began = Instant::now();
+                let operation = self.begin_move(office, &database, decision, &request, asker);
+                let operation = operation.await?;
+                let took_ms = began.elapsed().as_millis() as u64;
+                api::MoveDatabaseResponse { operation, took_ms, ..response }
+            }
+        };
+        response.moved = true;
+        Ok(response)
+    }
+
+    /// Gives the operation's number once it is at its end.
+    async fn begin_move(
+        &self,
+        office: Office,
+        database: &DatabaseRecord,
+        decision: MoveDecision,
+        request: &api::MoveDatabaseRequest,
+        asker: Asker,
+    ) -> Result<u64, Problem> {
         if let Some(refusal) = decision.refusal(&database.name) {
             return Err(status::control(&Rejection::Check(refusal)));
         }
-        let plan = decision.plan.ok_or_else(|| no_plan(&database))?;
-        check_token(&request.token, &plan)?;
-        if let Some(step) = plan.steps.iter().find(|s| matches!(s, MoveStep::ChangeVoters(_))) {
-            return Err(crosses_sites(&database, step));
+        let found = decision.plan.ok_or_else(|| no_plan(database))?;
+        check_token(&request.token, &found)?;
+        if found.from.is_none() {
+            return Err(no_plan(database));
         }
-        let from = plan.from.ok_or_else(|| no_plan(&database))?;
-        let began = Instant::now();
-        let moving = Moving { database, plan, from, term: office.term, request, asker };
+        let plan = Plan::Move(planned(database, &found, request));
         // Whoever asked may go away; what was begun is brought to its end all the same.
         let this = self.clone();
-        let carried = tokio::spawn(async move { this.carry_out(&moving).await }).await;
-        response.operation = carried.map_err(|_| super::orders::unreadable())??;
-        response.moved = true;
-        response.took_ms = began.elapsed().as_millis() as u64;
-        Ok(response)
+        let request = request.request_id.clone();
+        let carried = tokio::spawn(async move {
+            let (operation, replayed) = this.begin(&request, &plan, &asker).await?;
+            if replayed {
+                return this.outcome_of(operation, Instant::now() + REPLAYED).await;
+            }
+            let carrying = Carrying { operation, plan, term: office.term, asker };
+            this.carry(&carrying).await.map(|()| operation)
+        });
+        carried.await.map_err(|_| super::orders::unreadable())?
     }
 
     /// Asks every other node how it stands now: what was heard a second ago may be of before the
@@ -128,194 +148,88 @@ impl AdminServer {
         state: &ControlState,
         database: &DatabaseRecord,
         request: &api::MoveDatabaseRequest,
-    ) -> MoveDecision {
-        let target = match request.to_node {
-            0 => Target::Best,
-            node => Target::Node(NodeId(node)),
+    ) -> Result<MoveDecision, Problem> {
+        let target = match (request.to_node, request.to_site.as_str()) {
+            (0, "") => Target::Best,
+            (0, site) => Target::Site(site_named(state, site)?),
+            (node, _) => Target::Node(NodeId(node)),
         };
-        let motive = if request.draining { Motive::Drain } else { Motive::Operator };
+        let motive = match (request.draining, request.balancing) {
+            (true, _) => Motive::Drain,
+            (false, true) => Motive::Balance,
+            (false, false) => Motive::Operator,
+        };
         let wish = MoveRequest { target, motive, skip: request.skip.clone() };
-        decide_move(state, &self.reports(member, 2 * HEARING), database, &wish)
+        Ok(decide_move(state, &self.reports(member, 2 * HEARING), database, &wish))
     }
 
-    /// Gives the operation's number. Whatever becomes of the step is recorded.
-    async fn carry_out(&self, moving: &Moving) -> Result<u64, Problem> {
-        let (database, request, asker) = (&moving.database, &moving.request, &moving.asker);
-        let member = self.node.member()?;
-        let begin = Order::BeginOperation(BeginOperation {
-            request_id: request.request_id.clone(),
-            kind: OperationKind::MoveDatabase.into(),
-            object: format!("database {}", database.database),
-            plan: format!("{} to node {}, {}", database.name, moving.plan.to, moving.plan.token),
-        });
-        let operation = match self.order(begin, asker).await? {
-            Outcome::OperationBegun(begun) if !begun.replayed => begun.operation,
-            Outcome::OperationBegun(begun) => return self.outcome_of(begun.operation).await,
-            _ => return Err(super::orders::unreadable()),
-        };
-        let _running = self.node.operations.begin(operation);
-        let what = format!("transfer {} to node {}", database.name, moving.plan.to);
-        self.order(moving.begin_step(operation, what), asker).await?;
-        let done = self.transfer_and_mount(member, moving, operation).await;
-        let (succeeded, outcome) = match &done {
-            Ok(()) => (true, format!("mounted on node {}", moving.plan.to)),
-            Err(problem) => (false, problem.message.clone()),
-        };
-        self.order(moving.end_step(operation, succeeded, outcome.clone()), asker).await?;
-        let ending = if succeeded { Ending::Done } else { Ending::Failed };
-        let end = EndOperation { operation, ending: ending.into(), outcome };
-        self.order(Order::EndOperation(end), asker).await?;
-        done?;
-        let cause = if request.draining { MoveCause::Drain } else { MoveCause::Operator };
-        self.order(moving.record(cause), asker).await?;
-        Ok(operation)
-    }
-
-    /// The same request came before: what became of it is on record.
-    async fn outcome_of(&self, operation: u64) -> Result<u64, Problem> {
+    /// The same request came before: what became of it is on record, or will be.
+    async fn outcome_of(&self, operation: u64, deadline: Instant) -> Result<u64, Problem> {
         use active_manager::control::OperationState as State;
-        let office = self.office(Instant::now() + STEP).await?;
-        let known = office.state.operations.iter().find(|known| known.operation == operation);
-        match known.map(|known| (known.state(), known.outcome.clone())) {
-            Some((State::Done, _)) => Ok(operation),
-            Some((State::Failed | State::Cancelled, outcome)) => {
-                let text = format!("operation {operation} ended: {outcome}");
-                Err(Problem::new(Reason::CheckFailed, text).check("operation"))
+        loop {
+            let office = self.office(deadline).await?;
+            let known = office.state.operations.iter().find(|known| known.operation == operation);
+            match known.map(|known| (known.state(), known.outcome.clone())) {
+                Some((State::Done, _)) => return Ok(operation),
+                Some((State::Failed | State::Cancelled, outcome)) => {
+                    let text = format!("operation {operation} ended: {outcome}");
+                    return Err(Problem::new(Reason::CheckFailed, text).check("operation"));
+                }
+                Some((State::Running | State::Cancelling, _)) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Some((State::Running | State::Cancelling, _)) | None => {
+                    let text = format!("operation {operation} is running");
+                    return Err(Problem::new(Reason::OutcomeUnknown, text).database(CONTROL));
+                }
             }
-            Some((State::Running | State::Cancelling, _)) | None => {
-                let text = format!("operation {operation} is running");
-                Err(Problem::new(Reason::OutcomeUnknown, text).database(CONTROL))
-            }
         }
-    }
-
-    async fn transfer_and_mount(
-        &self,
-        member: &Member,
-        moving: &Moving,
-        operation: u64,
-    ) -> Result<(), Problem> {
-        let Moving { database, plan, from, term, .. } = moving;
-        let (from, control_term) = (*from, *term);
-        let replica = database.replica_on(plan.to).ok_or_else(|| no_plan(database))?.id();
-        let order = api::TransferDatabaseRequest {
-            database_id: database.database,
-            to_replica: replica.0,
-            operation,
-            step: 1,
-            control_term,
-        };
-        if from == self.node.id() {
-            self.transfer(&order).await?;
-        } else {
-            let mut client = self.client(member, from)?;
-            let mut request = tonic::Request::new(order);
-            request.set_timeout(STEP);
-            client.transfer_database(request).await.map_err(|refused| told(from, &refused))?;
-        }
-        self.await_mounted(member, database.id(), plan.to).await
-    }
-
-    /// Waits until the target's node says that it serves.
-    async fn await_mounted(
-        &self,
-        member: &Member,
-        database: DatabaseId,
-        to: NodeId,
-    ) -> Result<(), Problem> {
-        let end = Instant::now() + MOUNT;
-        while Instant::now() < end {
-            if self.is_mounted(member, database, to).await {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        let text = format!(
-            "the copy on node {to} leads and did not mount within {} s; `dagctl status` says why",
-            MOUNT.as_secs()
-        );
-        Err(Problem::new(Reason::CheckFailed, text).check("mounted").database(database))
-    }
-
-    async fn is_mounted(&self, member: &Member, database: DatabaseId, to: NodeId) -> bool {
-        if to == self.node.id() {
-            return self.node.group(database).is_ok_and(|group| group.serving().is_ok());
-        }
-        let Ok(mut client) = self.client(member, to) else { return false };
-        let asked = api::ListCopiesRequest { node_id: to.0, ..api::ListCopiesRequest::default() };
-        let Ok(answer) = client.list_copies(asked).await else { return false };
-        let copies = answer.into_inner().copies;
-        copies.iter().any(|copy| {
-            copy.node_id == to.0
-                && copy.database_id == database.0
-                && copy.status() == api::CopyStatus::Mounted
-        })
-    }
-
-    fn client(
-        &self,
-        member: &Member,
-        to: NodeId,
-    ) -> Result<DagAdminServiceClient<tonic::transport::Channel>, Problem> {
-        let unknown = || Problem::new(Reason::NodeNotFound, format!("node {to} is not known here"));
-        let address = member.peers.member(to).ok_or_else(unknown)?.admin_address;
-        let endpoint = self.node.dial.endpoint(&self.node.dial.url(&address));
-        let endpoint = endpoint.map_err(|_| unknown())?.connect_timeout(STEP / 10);
-        Ok(DagAdminServiceClient::new(endpoint.connect_lazy()))
-    }
-
-    /// Hands the leadership of a database that is active here to another copy.
-    pub(super) async fn transfer(
-        &self,
-        request: &api::TransferDatabaseRequest,
-    ) -> Result<(), Problem> {
-        let database = DatabaseId(request.database_id);
-        let (_, known) = self.node.group(CONTROL)?.role();
-        if request.control_term < known {
-            let text = format!(
-                "step {} of operation {} comes from the control leader of term {}, and term {known} \
-                 is known here",
-                request.step, request.operation, request.control_term
-            );
-            return Err(Problem::new(Reason::CheckFailed, text).check("control-term"));
-        }
-        let group = self.node.group(database)?;
-        let moved = group.transfer(ReplicaId(request.to_replica), Instant::now() + LEVEL).await;
-        moved.map_err(|error| not_transferred(database, &error))
     }
 }
 
-/// A move under way.
-struct Moving {
-    database: DatabaseRecord,
-    plan: MovePlan,
-    from: NodeId,
-    /// The control leader's.
-    term: u64,
-    request: api::MoveDatabaseRequest,
-    asker: Asker,
+/// The operation that a request began, if one did.
+fn begun_by(state: &ControlState, request: &str) -> Option<u64> {
+    let same = |known: &&Operation| matches!(Plan::of(known), Some(Plan::Move(planned)) if planned.request == request);
+    state.operations.iter().filter(same).map(|known| known.operation).next_back()
 }
 
-impl Moving {
-    fn begin_step(&self, operation: u64, what: String) -> Order {
-        let (term, node) = (self.term, self.from.0);
-        Order::BeginStep(BeginStep { operation, step: 1, term, node, what, undoes: false })
+fn planned(database: &DatabaseRecord, plan: &MovePlan, request: &api::MoveDatabaseRequest) -> Move {
+    let voters = plan.steps.iter().find_map(|step| match step {
+        MoveStep::ChangeVoters(nodes) => Some(nodes.iter().map(|node| node.0).collect()),
+        _ => None,
+    });
+    let voters: Vec<u64> = voters.unwrap_or_default();
+    let cause = match (request.draining, request.balancing, voters.is_empty()) {
+        (_, _, false) => Cause::Site,
+        (true, _, true) => Cause::Drain,
+        (false, true, true) => Cause::Balance,
+        (false, false, true) => Cause::Operator,
+    };
+    let voting = database.replicas.iter().filter(|copy| copy.voter);
+    Move {
+        request: request.request_id.clone(),
+        database: database.database,
+        name: database.name.clone(),
+        from: plan.from.map_or(0, |node| node.0),
+        to: plan.to.0,
+        earlier_voters: voting.map(|copy| copy.node).collect(),
+        voters,
+        cause,
+        acknowledged: request.skip.iter().any(|check| check == "move-block-time"),
+        token: plan.token.to_string(),
     }
+}
 
-    fn end_step(&self, operation: u64, succeeded: bool, outcome: String) -> Order {
-        let term = self.term;
-        Order::EndStep(EndStep { operation, step: 1, term, succeeded, outcome })
+/// The site with a name, or the names that are near to it.
+pub(super) fn site_named(state: &ControlState, name: &str) -> Result<String, Problem> {
+    if let Some(site) = state.sites.iter().find(|site| site.name == name) {
+        return Ok(site.name.clone());
     }
-
-    fn record(&self, cause: MoveCause) -> Order {
-        Order::RecordMove(RecordMove {
-            database: self.database.database,
-            from: self.from.0,
-            to: self.plan.to.0,
-            cause: cause.into(),
-            acknowledged: false,
-        })
-    }
+    let known = state.sites.iter().map(|site| site.name.as_str());
+    let near = nearest(name, known.clone());
+    let names: Vec<&str> = if near.is_empty() { known.collect() } else { near };
+    let text = format!("there is no site {name}; perhaps {}", names.join(" or "));
+    Err(Problem::new(Reason::InvalidRequest, text).check("site"))
 }
 
 /// The database with a name, or the names that are near to it.
@@ -347,36 +261,6 @@ fn check_token(asked: &str, plan: &MovePlan) -> Result<(), Problem> {
 fn no_plan(database: &DatabaseRecord) -> Problem {
     let text = format!("{} is mounted nowhere, so there is nothing to move", database.name);
     Problem::new(Reason::CheckFailed, text).check("active").database(database.id())
-}
-
-fn crosses_sites(database: &DatabaseRecord, step: &MoveStep) -> Problem {
-    let text = format!(
-        "{} would move to another site ({}); moves between sites are not offered yet",
-        database.name,
-        words(step)
-    );
-    Problem::new(Reason::CheckFailed, text).check("same-site").database(database.id())
-}
-
-fn not_transferred(database: DatabaseId, error: &TransferError) -> Problem {
-    let check = match error {
-        TransferError::NotLeader(_) => "active",
-        TransferError::NotAVoter { .. } => "voter",
-        TransferError::Target(_) => "reachable",
-        TransferError::MayNotCampaign => "may-campaign",
-        TransferError::Behind { .. } => "level",
-        TransferError::Repaired { .. } => "transfer",
-    };
-    Problem::new(Reason::CheckFailed, error.to_string()).check(check).database(database)
-}
-
-/// What another node said, with its name.
-fn told(node: NodeId, refused: &tonic::Status) -> Problem {
-    let text = format!("node {node}: {}", refused.message());
-    match Problem::from_status(refused) {
-        Some(problem) => Problem { message: text, ..problem },
-        None => Problem::new(Reason::CheckFailed, text).check("active-node-answers"),
-    }
 }
 
 fn show(database: &DatabaseRecord, decision: &MoveDecision) -> api::MoveDatabaseResponse {

@@ -2,18 +2,25 @@
 
 use std::time::Duration;
 
-use active_manager::control::command::{CopySuspension, NodeOrder, SetNodePolicy};
+use active_manager::control::command::{
+    CopySuspension, EndOperation, Ending, NodeOrder, SetNodePolicy,
+};
 use active_manager::control::state::audit;
-use active_manager::control::{ActivationPolicy, Command, ControlState, Order, Outcome, Response};
+use active_manager::control::{
+    ActivationPolicy, Command, ControlState, DatabaseRecord, Order, Outcome, Response,
+};
 use dag_api::admin::v1 as api;
 use dag_api::admin::v1::change_activation_request::Change;
+use dag_api::admin::v1::start_operation_request::What;
 use dag_api::{Problem, Reason};
-use dag_types::DatabaseId;
+use dag_types::{DatabaseId, NodeId};
 use prost::Message as _;
 use tokio::time::Instant;
 
 use super::AdminServer;
+use super::carry::Carrying;
 use super::moves::named;
+use super::plan::{Evacuate, Plan, Rebalance, parent};
 use crate::admission::Kind;
 use crate::clock;
 use crate::machine::View;
@@ -30,7 +37,7 @@ const EVENTS_SHOWN: usize = 100;
 
 /// Who asks, for the audit.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Asker {
+pub(crate) struct Asker {
     pub who: String,
     pub from: String,
     pub reason: String,
@@ -93,7 +100,8 @@ impl AdminServer {
             object: row.object,
             accepted: row.accepted,
         };
-        let skipped = rows.len().saturating_sub(last);
+        let after = rows.iter().filter(|row| row.index > request.after_index).count();
+        let skipped = rows.len() - after.min(last);
         let events = rows.into_iter().skip(skipped).map(event).collect();
         Ok(api::ListEventsResponse { events, age: Some(self.age()) })
     }
@@ -105,6 +113,101 @@ impl AdminServer {
         let operations = state.iter().flat_map(|state| &state.operations);
         let operations = operations.map(operation).collect();
         Ok(api::ListOperationsResponse { operations, age: Some(self.age()) })
+    }
+
+    /// Begins an operation on many databases. Its end is not awaited.
+    pub(super) async fn start_operation(
+        &self,
+        request: api::StartOperationRequest,
+        asker: Asker,
+        deadline: Instant,
+    ) -> Result<api::StartOperationResponse, Problem> {
+        let office = self.office(deadline).await?;
+        let mut response = api::StartOperationResponse::default();
+        let plan = match request.what.ok_or_else(no_change)? {
+            What::Evacuate(wish) => {
+                if wish.draining {
+                    let order = Order::DrainNode(NodeOrder { node: wish.node_id });
+                    if let Outcome::Changed(changed) = self.order(order, &asker).await? {
+                        response.was_so = changed.was_so;
+                    }
+                }
+                self.evacuation(&office.state, wish)
+            }
+            What::Rebalance(_) => self.rebalancing(&office.state)?,
+        };
+        if let Some(plan) = plan {
+            let term = office.term;
+            response.operation = self.start(&request.request_id, plan, term, asker).await?;
+        }
+        Ok(response)
+    }
+
+    /// Begins an operation and carries it on beside the caller. Gives its number.
+    pub(crate) async fn start(
+        &self,
+        request: &str,
+        plan: Plan,
+        term: u64,
+        asker: Asker,
+    ) -> Result<u64, Problem> {
+        let (operation, replayed) = self.begin(request, &plan, &asker).await?;
+        if !replayed {
+            let (this, carrying) = (self.clone(), Carrying { operation, plan, term, asker });
+            tokio::spawn(async move {
+                if let Err(error) = this.carry(&carrying).await {
+                    tracing::warn!(operation, %error, "an operation did not reach its end here");
+                }
+            });
+        }
+        Ok(operation)
+    }
+
+    /// None: nothing is active there.
+    fn evacuation(&self, state: &ControlState, wish: api::EvacuateNode) -> Option<Plan> {
+        let member = self.node.member().ok()?;
+        let reports = self.reports(member, STALE);
+        let active = |record: &&DatabaseRecord| {
+            record.id() != CONTROL && reports.active(record.id()) == Some(NodeId(wish.node_id))
+        };
+        let databases: Vec<(u64, String)> = state
+            .databases
+            .iter()
+            .filter(active)
+            .map(|record| (record.database, record.name.clone()))
+            .collect();
+        let (node, draining, skip) = (wish.node_id, wish.draining, wish.skip);
+        let plan = Evacuate { node, draining, skip, databases };
+        (!plan.databases.is_empty()).then_some(Plan::Evacuate(plan))
+    }
+
+    /// None: every database is where it should be, or cannot go there.
+    pub(crate) fn rebalancing(&self, state: &ControlState) -> Result<Option<Plan>, Problem> {
+        let member = self.node.member()?;
+        let plan = active_manager::balance::plan_balance(state, &self.reports(member, STALE));
+        let moves = plan.moves.into_iter();
+        let moves: Vec<_> =
+            moves.map(|planned| (planned.database.0, planned.name, planned.to.0)).collect();
+        Ok((!moves.is_empty()).then_some(Plan::Rebalance(Rebalance { moves })))
+    }
+
+    /// Asks an operation to end.
+    pub(super) async fn cancel(
+        &self,
+        request: &api::CancelOperationRequest,
+        asker: Asker,
+        deadline: Instant,
+    ) -> Result<api::CancelOperationResponse, Problem> {
+        self.office(deadline).await?;
+        let outcome = format!("cancelled by {}", asker.who);
+        let (operation, ending) = (request.operation, Ending::Cancel.into());
+        let end = Order::EndOperation(EndOperation { operation, ending, outcome });
+        match self.order(end, &asker).await? {
+            Outcome::Changed(changed) => {
+                Ok(api::CancelOperationResponse { was_so: changed.was_so })
+            }
+            _ => Err(unreadable()),
+        }
     }
 
     /// What balancing would do now. Nothing is moved.
@@ -128,12 +231,12 @@ impl AdminServer {
     }
 }
 
+fn no_change() -> Problem {
+    Problem::new(Reason::InvalidRequest, "the request names no change").check("change")
+}
+
 fn order_of(state: &ControlState, change: Option<Change>) -> Result<Order, Problem> {
-    let missing = || {
-        let problem = Problem::new(Reason::InvalidRequest, "the request names no change");
-        problem.check("change")
-    };
-    Ok(match change.ok_or_else(missing)? {
+    Ok(match change.ok_or_else(no_change)? {
         Change::Node(node) => {
             let policy = match node.blocked {
                 true => ActivationPolicy::Blocked,
@@ -146,6 +249,12 @@ fn order_of(state: &ControlState, change: Option<Change>) -> Result<Order, Probl
                 preferred_active: None,
             })
         }
+        Change::Limits(limits) => Order::SetNodePolicy(SetNodePolicy {
+            node: limits.node_id,
+            policy: None,
+            maximum_active: limits.maximum_active,
+            preferred_active: limits.preferred_active,
+        }),
         Change::DrainNode(node) => Order::DrainNode(NodeOrder { node }),
         Change::UndrainNode(node) => Order::UndrainNode(NodeOrder { node }),
         Change::Copy(copy) => {
@@ -161,6 +270,11 @@ fn order_of(state: &ControlState, change: Option<Change>) -> Result<Order, Probl
 
 fn operation(known: &active_manager::control::Operation) -> api::Operation {
     let begun = known.begun.clone().unwrap_or_default();
+    let plan = Plan::of(known);
+    let request = plan.as_ref().map_or("", |plan| match plan {
+        Plan::Move(planned) => planned.request.as_str(),
+        Plan::Evacuate(_) | Plan::Rebalance(_) => "",
+    });
     let steps = known.steps.iter().map(|step| api::OperationStep {
         step: step.step,
         control_term: step.term,
@@ -176,7 +290,8 @@ fn operation(known: &active_manager::control::Operation) -> api::Operation {
         kind: format!("{:?}", known.kind()),
         object: known.object.clone(),
         state: format!("{:?}", known.state()),
-        plan: known.plan.clone(),
+        plan: plan.as_ref().map_or_else(|| known.plan.clone(), Plan::words),
+        parent: parent(request),
         who: begun.who,
         reason: begun.reason,
         begin_ms: begun.at_ms,

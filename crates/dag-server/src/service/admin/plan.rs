@@ -1,0 +1,342 @@
+//! What a long operation carries out: written into its record, read by whoever leads next.
+//!
+//! Which step comes next follows from the plan and from the record alone, so that a new control
+//! leader goes on where the last one died, and never does twice what was answered.
+
+use active_manager::control::{MoveCause, Operation, OperationKind, OperationState, StepRecord};
+use serde::{Deserialize, Serialize};
+
+/// Steps that take back what earlier ones did say so in their first word.
+const UNDO: &str = "undo: ";
+
+/// What an operation shall come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Plan {
+    /// One database is made active on another copy.
+    Move(Move),
+    /// Every database that is active on a node is moved away, each by an operation of its own.
+    Evacuate(Evacuate),
+    /// Databases go back to their preferred copies, each by an operation of its own.
+    Rebalance(Rebalance),
+}
+
+/// See [`Plan::Move`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Of whoever asked; a repetition finds the operation by it.
+    pub request: String,
+    pub database: u64,
+    pub name: String,
+    pub from: u64,
+    pub to: u64,
+    /// The node numbers that become the voters; empty: they stay.
+    pub voters: Vec<u64>,
+    /// The node numbers that were the voters before.
+    pub earlier_voters: Vec<u64>,
+    pub cause: Cause,
+    /// A person skipped the block time.
+    pub acknowledged: bool,
+    /// Of the plan as it was shown.
+    pub token: String,
+}
+
+/// Why a database moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    Operator,
+    Balance,
+    Drain,
+    Site,
+}
+
+/// See [`Plan::Evacuate`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evacuate {
+    pub node: u64,
+    /// For maintenance: redundancy is checked too.
+    pub draining: bool,
+    pub skip: Vec<String>,
+    /// Those that were active there when it began.
+    pub databases: Vec<(u64, String)>,
+}
+
+/// See [`Plan::Rebalance`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebalance {
+    /// Database, its name, and the node that it moves to.
+    pub moves: Vec<(u64, String, u64)>,
+}
+
+/// A step that is sent to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The voters of the database become the copies on these nodes.
+    Voters(Vec<u64>),
+    /// Leadership goes to the copy on this node.
+    Transfer(u64),
+}
+
+/// What a control leader does next with an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Begin this step, or begin it again in the new term, and send it.
+    Send { number: u32, step: Step, undoes: bool },
+    /// Nothing more: this is how it ended.
+    End { state: OperationState, outcome: String },
+}
+
+impl Cause {
+    /// As the control log has it.
+    pub fn recorded(self) -> MoveCause {
+        match self {
+            Self::Operator => MoveCause::Operator,
+            Self::Balance => MoveCause::Balance,
+            Self::Drain => MoveCause::Drain,
+            Self::Site => MoveCause::Site,
+        }
+    }
+}
+
+impl Plan {
+    /// As the record holds it.
+    pub fn written(&self) -> String {
+        serde_json::to_string(self).expect("texts and numbers can be written")
+    }
+
+    /// Reads a record's plan; none for one of another version.
+    pub fn of(operation: &Operation) -> Option<Self> {
+        serde_json::from_str(&operation.plan).ok()
+    }
+
+    /// Which kind of operation it is.
+    pub fn kind(&self) -> OperationKind {
+        match self {
+            Self::Move(planned) if !planned.voters.is_empty() => OperationKind::MoveSite,
+            Self::Move(_) => OperationKind::MoveDatabase,
+            Self::Evacuate(_) => OperationKind::DrainNode,
+            Self::Rebalance(_) => OperationKind::Rebalance,
+        }
+    }
+
+    /// What it works on; one running operation per object.
+    pub fn object(&self) -> String {
+        match self {
+            Self::Move(planned) => format!("database {}", planned.database),
+            Self::Evacuate(planned) => format!("node {}", planned.node),
+            Self::Rebalance(_) => "balance".into(),
+        }
+    }
+
+    /// For people.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Move(planned) => {
+                let Move { name, from, to, voters, .. } = planned;
+                let mut words = format!("{name} from node {from} to node {to}");
+                if !voters.is_empty() {
+                    words.push_str(&format!(", voters on nodes {}", list(voters)));
+                }
+                words
+            }
+            Self::Evacuate(planned) => {
+                let names: Vec<&str> =
+                    planned.databases.iter().map(|(_, name)| name.as_str()).collect();
+                format!("everything away from node {}: {}", planned.node, names.join(", "))
+            }
+            Self::Rebalance(planned) => {
+                let moves = planned.moves.iter();
+                let moves: Vec<String> =
+                    moves.map(|(_, name, to)| format!("{name} to node {to}")).collect();
+                moves.join(", ")
+            }
+        }
+    }
+}
+
+/// The request id of the move of one database inside another operation: the same for every leader
+/// that carries it on.
+pub fn part_of(operation: u64, database: u64) -> String {
+    format!("op{operation}-db{database}")
+}
+
+/// The operation that a move is a part of; 0: none.
+pub fn parent(request: &str) -> u64 {
+    let number = request.strip_prefix("op").and_then(|rest| rest.split_once("-db"));
+    number.and_then(|(number, _)| number.parse().ok()).unwrap_or(0)
+}
+
+impl Move {
+    fn forward(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if !self.voters.is_empty() {
+            steps.push(Step::Voters(self.voters.clone()));
+        }
+        steps.push(Step::Transfer(self.to));
+        steps
+    }
+
+    /// What takes a step back; none where nothing has to be.
+    fn back(&self, step: &Step) -> Option<Step> {
+        match step {
+            Step::Voters(_) => Some(Step::Voters(self.earlier_voters.clone())),
+            Step::Transfer(_) => None,
+        }
+    }
+
+    /// A step for people, as its record has it.
+    pub fn step_words(&self, step: &Step, undoes: bool) -> String {
+        let undo = if undoes { UNDO } else { "" };
+        match step {
+            Step::Voters(nodes) => {
+                format!("{undo}make nodes {} the voters of {}", list(nodes), self.name)
+            }
+            Step::Transfer(node) => format!("{undo}hand {} to node {node}", self.name),
+        }
+    }
+
+    /// What comes next, from the plan and the record alone.
+    ///
+    /// Forward until a step fails or a person cancels; then back, the last step first.
+    pub fn next(&self, known: &Operation) -> Next {
+        let forward = self.forward();
+        let undone = |step: &&StepRecord| step.what.starts_with(UNDO);
+        let ended = || known.steps.iter().filter(|step| step.ended());
+        let done = ended().filter(|step| !undone(step) && step.succeeded).count();
+        let failed = ended().find(|step| !step.succeeded);
+        let cancelled = known.state() == OperationState::Cancelling;
+        let open = known.steps.last().filter(|step| !step.ended());
+        let number = match (open, known.steps.last()) {
+            (Some(open), _) => open.step,
+            (None, last) => last.map_or(1, |last| last.step + 1),
+        };
+        let backwards = open.map_or(failed.is_some() || cancelled, |open| undone(&open));
+        if !backwards && let Some(step) = forward.get(done) {
+            return Next::Send { number, step: step.clone(), undoes: false };
+        }
+        if done == forward.len() {
+            let outcome = format!("{} is active on node {}", self.name, self.to);
+            return Next::End { state: OperationState::Done, outcome };
+        }
+        let back: Vec<Step> =
+            forward[..done].iter().rev().filter_map(|step| self.back(step)).collect();
+        let gone_back = ended().filter(undone).count();
+        match (back.get(gone_back), failed) {
+            (Some(step), _) => Next::Send { number, step: step.clone(), undoes: true },
+            (None, Some(failed)) => {
+                Next::End { state: OperationState::Failed, outcome: failed.outcome.clone() }
+            }
+            (None, None) => Next::End {
+                state: OperationState::Cancelled,
+                outcome: format!("{} stays on node {}", self.name, self.from),
+            },
+        }
+    }
+}
+
+fn list(nodes: &[u64]) -> String {
+    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(voters: &[u64]) -> Move {
+        Move {
+            request: "r".into(),
+            database: 16,
+            name: "DB1".into(),
+            from: 1,
+            to: 3,
+            voters: voters.to_vec(),
+            earlier_voters: vec![1, 2, 3],
+            cause: Cause::Operator,
+            acknowledged: false,
+            token: String::new(),
+        }
+    }
+
+    fn record(state: OperationState, steps: &[(u32, &str, Option<bool>)]) -> Operation {
+        let step = |(step, what, ended): &(u32, &str, Option<bool>)| StepRecord {
+            step: *step,
+            term: 5,
+            what: (*what).to_owned(),
+            ended_ms: u64::from(ended.is_some()),
+            succeeded: ended.unwrap_or_default(),
+            outcome: "because".into(),
+            ..StepRecord::default()
+        };
+        let steps = steps.iter().map(step).collect();
+        Operation { operation: 7, state: state.into(), steps, ..Operation::default() }
+    }
+
+    fn send(number: u32, step: Step, undoes: bool) -> Next {
+        Next::Send { number, step, undoes }
+    }
+
+    const RUNNING: OperationState = OperationState::Running;
+    const CANCELLING: OperationState = OperationState::Cancelling;
+
+    #[test]
+    fn a_move_to_another_site_changes_its_voters_before_its_leader() {
+        let plan = planned(&[3, 4, 1]);
+        let voters = Step::Voters(vec![3, 4, 1]);
+        assert_eq!(plan.next(&record(RUNNING, &[])), send(1, voters.clone(), false));
+        // A later leader sends the same step again, under the same number.
+        let open = record(RUNNING, &[(1, "make", None)]);
+        assert_eq!(plan.next(&open), send(1, voters, false));
+        let one = record(RUNNING, &[(1, "make", Some(true))]);
+        assert_eq!(plan.next(&one), send(2, Step::Transfer(3), false));
+        let both = record(RUNNING, &[(1, "make", Some(true)), (2, "hand", Some(true))]);
+        assert!(matches!(plan.next(&both), Next::End { state: OperationState::Done, .. }));
+    }
+
+    #[test]
+    fn what_failed_half_way_is_taken_back_before_it_is_called_failed() {
+        let plan = planned(&[3, 4, 1]);
+        let back = Step::Voters(vec![1, 2, 3]);
+        let failed = [(1, "make", Some(true)), (2, "hand", Some(false))];
+        assert_eq!(plan.next(&record(RUNNING, &failed)), send(3, back.clone(), true));
+        let undoing = [failed[0], failed[1], (3, "undo: make", None)];
+        assert_eq!(plan.next(&record(RUNNING, &undoing)), send(3, back, true));
+        let undone = [failed[0], failed[1], (3, "undo: make", Some(true))];
+        let end = Next::End { state: OperationState::Failed, outcome: "because".into() };
+        assert_eq!(plan.next(&record(RUNNING, &undone)), end);
+        let at_once = record(RUNNING, &[(1, "make", Some(false))]);
+        assert_eq!(plan.next(&at_once), end);
+    }
+
+    #[test]
+    fn a_cancelled_move_goes_back_and_one_that_is_done_stays_done() {
+        let plan = planned(&[3, 4, 1]);
+        let nothing = record(CANCELLING, &[]);
+        assert!(matches!(plan.next(&nothing), Next::End { state: OperationState::Cancelled, .. }));
+        let half = record(CANCELLING, &[(1, "make", Some(true))]);
+        assert_eq!(plan.next(&half), send(2, Step::Voters(vec![1, 2, 3]), true));
+        // The step that is under way is awaited first.
+        let open = record(CANCELLING, &[(1, "make", Some(true)), (2, "hand", None)]);
+        assert_eq!(plan.next(&open), send(2, Step::Transfer(3), false));
+        let done = record(CANCELLING, &[(1, "make", Some(true)), (2, "hand", Some(true))]);
+        assert!(matches!(plan.next(&done), Next::End { state: OperationState::Done, .. }));
+    }
+
+    #[test]
+    fn a_plan_is_read_from_its_record_and_a_part_knows_its_whole() {
+        let evacuate = Evacuate {
+            node: 2,
+            draining: true,
+            skip: vec!["redundancy".into()],
+            databases: vec![(16, "DB1".into())],
+        };
+        let rebalance = Rebalance { moves: vec![(16, "DB1".into(), 2)] };
+        for plan in [Plan::Move(planned(&[])), Plan::Evacuate(evacuate), Plan::Rebalance(rebalance)]
+        {
+            let written = Operation { plan: plan.written(), ..Operation::default() };
+            assert_eq!(Plan::of(&written), Some(plan));
+        }
+        assert_eq!(parent(&part_of(7, 16)), 7);
+        assert_eq!(parent("7d9c1a2e-op"), 0);
+    }
+}

@@ -1,0 +1,54 @@
+//! Settings of the whole DAG: what they are, and how they are changed.
+
+use active_manager::control::{Order, Outcome, Settings};
+use dag_api::Problem;
+use dag_api::admin::v1 as api;
+use tokio::time::Instant;
+
+use super::AdminServer;
+use super::orders::{Asker, unreadable};
+use crate::status;
+
+impl AdminServer {
+    pub(super) fn settings(&self) -> Result<api::GetSettingsResponse, Problem> {
+        self.node.member()?;
+        let state = self.node.control().ok_or_else(status::unprovisioned)?;
+        Ok(api::GetSettingsResponse {
+            settings: Some(shown(&state.settings)),
+            age: Some(self.age()),
+        })
+    }
+
+    pub(super) async fn change_settings(
+        &self,
+        wish: &api::ChangeSettingsRequest,
+        asker: Asker,
+        deadline: Instant,
+    ) -> Result<api::ChangeSettingsResponse, Problem> {
+        let before = self.office(deadline).await?.state.settings;
+        let after = Settings {
+            move_block_ms: wish.move_block_ms.unwrap_or(before.move_block_ms),
+            nag_after_ms: wish.nag_after_ms.unwrap_or(before.nag_after_ms),
+            copy_queue_max: wish.copy_queue_max.unwrap_or(before.copy_queue_max),
+            replay_queue_max: wish.replay_queue_max.unwrap_or(before.replay_queue_max),
+            auto_balance: wish.auto_balance.unwrap_or(before.auto_balance),
+        };
+        let settings = Some(shown(&after));
+        match self.order(Order::SetSettings(after), &asker).await? {
+            Outcome::Changed(changed) => {
+                Ok(api::ChangeSettingsResponse { settings, was_so: changed.was_so })
+            }
+            _ => Err(unreadable()),
+        }
+    }
+}
+
+fn shown(settings: &Settings) -> api::DagSettings {
+    api::DagSettings {
+        move_block_ms: settings.move_block_ms,
+        nag_after_ms: settings.nag_after_ms,
+        copy_queue_max: settings.copy_queue_max,
+        replay_queue_max: settings.replay_queue_max,
+        auto_balance: settings.auto_balance,
+    }
+}

@@ -1,0 +1,115 @@
+//! Steps of long operations that this node takes: each at most once, whoever sends it again.
+//!
+//! A control leader that slept through its deposition wakes and sends its step again; a new leader
+//! finds a step begun and not answered, and sends it again on purpose. So the highest step of each
+//! operation is on the disk before it is carried out. What is lower is refused; the very same step
+//! is answered with what came of it the first time, as long as this process knows that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dac::step_fence::{Admission, StepFence, StepId};
+use dag_api::{Problem, Reason};
+use dag_format::meta::TakenStep;
+use dag_types::DatabaseId;
+use storage::identity::NodeRoot;
+use tokio::sync::{Mutex, watch};
+
+use crate::node::Node;
+
+/// What came of a step, in words, or why it was not done.
+pub type Outcome = Result<String, Problem>;
+
+/// The steps that this node took.
+#[derive(Debug)]
+pub struct Steps(Mutex<Taken>);
+
+#[derive(Debug)]
+struct Taken {
+    fence: StepFence,
+    /// Of this process; none while the step is under way.
+    outcomes: BTreeMap<(u64, u32), watch::Receiver<Option<Outcome>>>,
+}
+
+impl Steps {
+    /// As the node's root remembers them.
+    pub fn of(root: &NodeRoot) -> Self {
+        let taken = root.taken_steps().into_iter();
+        let taken =
+            taken.map(|taken| (taken.operation, StepId { term: taken.term, step: taken.step }));
+        let fence = StepFence::restore(taken.collect());
+        Self(Mutex::new(Taken { fence, outcomes: BTreeMap::new() }))
+    }
+
+    /// Carries a step out, unless it was taken before or comes too late. The work goes on where
+    /// whoever asked goes away.
+    pub async fn take<W>(&self, node: &Node, operation: u64, asked: StepId, work: W) -> Outcome
+    where
+        W: Future<Output = Outcome> + Send + 'static,
+    {
+        let mut taken = self.0.lock().await;
+        let over = finished(node);
+        if over(operation) {
+            let text = format!("operation {operation} is over; its step {} is late", asked.step);
+            return Err(refused("operation-running", text));
+        }
+        taken.fence.forget(&over);
+        taken.outcomes.retain(|(operation, _), _| !over(*operation));
+        let admission = taken.fence.admit(operation, asked);
+        let admission = admission.map_err(|stale| refused("step-term", stale.to_string()))?;
+        save(&node.store.root, &taken.fence).await?;
+        let key = (operation, asked.step);
+        let outcome = match admission {
+            Admission::Repetition => taken.outcomes.get(&key).cloned(),
+            Admission::Take => {
+                let (done, outcome) = watch::channel(None);
+                tokio::spawn(async move { drop(done.send(Some(work.await))) });
+                taken.outcomes.insert(key, outcome.clone());
+                Some(outcome)
+            }
+        };
+        drop(taken);
+        let Some(mut outcome) = outcome else { return Err(forgotten(operation, asked)) };
+        let known = outcome.wait_for(Option::is_some).await.ok().and_then(|known| known.clone());
+        known.unwrap_or_else(|| Err(forgotten(operation, asked)))
+    }
+}
+
+/// Which operations are over, by this node's own control log. Their numbers only grow, so one that
+/// is not above the newest known and does not run has ended.
+fn finished(node: &Node) -> impl Fn(u64) -> bool + use<> {
+    let state = node.control();
+    let newest = state.iter().flat_map(|state| &state.operations).map(|known| known.operation);
+    let newest = newest.max().unwrap_or(0);
+    let running: Vec<u64> =
+        state.iter().flat_map(|state| state.running()).map(|known| known.operation).collect();
+    move |operation| operation <= newest && !running.contains(&operation)
+}
+
+async fn save(root: &Arc<NodeRoot>, fence: &StepFence) -> Result<(), Problem> {
+    let steps = fence.taken().iter();
+    let steps = steps.map(|(operation, taken)| TakenStep {
+        operation: *operation,
+        term: taken.term,
+        step: taken.step,
+    });
+    let (root, steps) = (root.clone(), steps.collect());
+    match tokio::task::spawn_blocking(move || root.save_steps(steps)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(fault)) => Err(Problem::new(Reason::CopyFailed, fault.to_string())),
+        Err(_) => Err(crate::status::shutting_down()),
+    }
+}
+
+fn refused(check: &'static str, text: String) -> Problem {
+    Problem::new(Reason::CheckFailed, text).check(check).database(DatabaseId::CONTROL)
+}
+
+fn forgotten(operation: u64, asked: StepId) -> Problem {
+    let text = format!(
+        "step {} of operation {operation} was taken here before this node started again, and what \
+         came of it is not known",
+        asked.step
+    );
+    Problem::new(Reason::OutcomeUnknown, text).database(DatabaseId::CONTROL)
+}
