@@ -18,7 +18,15 @@ fn refused(cluster: &ScratchCluster, command: &str, check: &str) -> anyhow::Resu
 }
 
 async fn under_load(promise: Promise<'_>, databases: &[&str]) -> anyhow::Result<(Trial, Work)> {
-    let trial = Trial::begin(Scratch::shape("three-node"), databases, promise).await?;
+    under_load_in("three-node", promise, databases).await
+}
+
+async fn under_load_in(
+    shape: &str,
+    promise: Promise<'_>,
+    databases: &[&str],
+) -> anyhow::Result<(Trial, Work)> {
+    let trial = Trial::begin(Scratch::shape(shape), databases, promise).await?;
     let work = Work::begin(&trial, &Load { mailboxes: 3, ..Load::default() }).await?;
     work.progress(100, Duration::from_secs(30)).await?;
     trial.phase(Phase::Faults)?;
@@ -128,5 +136,87 @@ async fn node_lost() -> anyhow::Result<()> {
     trial.cluster.restart(std::slice::from_ref(&lost)).await?;
     ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
     trial.fault("node lost", &[lost], from, Some(now()))?;
+    end(trial, work).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn witness_lost() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let promise = Promise {
+        reproduce: "cargo test --release -p cluster witness_lost",
+        faults: &["witness lost"],
+        acknowledged_min: 50,
+    };
+    let (mut trial, work) = under_load_in("two-site-witness", promise, &["DB1"]).await?;
+    let active = ask::active(&trial.cluster, "DB1")?;
+    let from = now();
+    trial.cluster.kill("w")?;
+    work.progress(50, Duration::from_secs(30)).await?;
+    let unheard = |status: &serde_json::Value| {
+        let nodes = status["nodes"].as_array();
+        nodes.is_some_and(|all| all.iter().any(|n| n["name"] == "w" && n["reachable"] == false))
+    };
+    ask::wait_for(&trial.cluster, "the witness is missed", Duration::from_secs(30), unheard)?;
+    // Longer than a lease: gates stay open, because the four others are a majority.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    work.progress(50, Duration::from_secs(10)).await?;
+    ensure!(ask::active(&trial.cluster, "DB1")? == active, "it did not have to move");
+    trial.cluster.restart(&["w".to_owned()]).await?;
+    ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
+    trial.fault("witness lost", &["w".to_owned()], from, Some(now()))?;
+    end(trial, work).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passive_site_lost() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let promise = Promise {
+        reproduce: "cargo test --release -p cluster passive_site_lost",
+        faults: &["passive site lost"],
+        acknowledged_min: 50,
+    };
+    let (mut trial, work) = under_load_in("two-site-witness", promise, &["DB1"]).await?;
+    let active = ask::active(&trial.cluster, "DB1")?;
+    let lost: Vec<String> = match active.starts_with('a') {
+        true => vec!["b1".into(), "b2".into()],
+        false => vec!["a1".into(), "a2".into()],
+    };
+    let from = now();
+    trial.cluster.kill_all(&lost)?;
+    work.progress(50, Duration::from_secs(10)).await?;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    work.progress(50, Duration::from_secs(10)).await?;
+    ensure!(ask::active(&trial.cluster, "DB1")? == active, "it did not have to move");
+    refused(&trial.cluster, &format!("db move DB1 --to {}", lost[0]), "reachable")?;
+    trial.cluster.restart(&lost).await?;
+    ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
+    trial.fault("passive site lost", &lost, from, Some(now()))?;
+    end(trial, work).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_dag_powered_off() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let promise = Promise {
+        reproduce: "cargo test --release -p cluster whole_dag_powered_off",
+        faults: &["whole DAG powered off"],
+        acknowledged_min: 50,
+    };
+    let (mut trial, work) = under_load_in("two-site-witness", promise, &["DB1", "DB2"]).await?;
+    let from = now();
+    let all = trial.cluster.names();
+    trial.cluster.kill_all(&all)?;
+    // One data node stays dead: the others are enough, and nobody types anything.
+    let dead = "a2".to_owned();
+    let rest: Vec<String> = all.iter().filter(|name| **name != dead).cloned().collect();
+    trial.cluster.restart(&rest).await?;
+    let mounted = |status: &serde_json::Value| {
+        ["DB1", "DB2"].iter().all(|name| ask::active_in(status, name).is_some())
+    };
+    ask::wait_for(&trial.cluster, "all is mounted", Duration::from_secs(30), mounted)?;
+    work.progress(50, Duration::from_secs(30)).await?;
+    trial.cluster.restart(std::slice::from_ref(&dead)).await?;
+    ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
+    trial.fault("whole DAG powered off", &all, from, Some(now()))?;
     end(trial, work).await
 }
