@@ -4,6 +4,7 @@ mod bad_input;
 mod cut_off;
 mod damage;
 mod disk;
+mod everything;
 mod identity;
 mod import;
 mod operations;
