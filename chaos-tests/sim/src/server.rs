@@ -207,8 +207,8 @@ fn body_of(view: &View<'_>, mailbox: MailboxId, email: u64) -> Result<(String, S
     let missing = |what: &str| ReadFault(format!("email {email}: its {what} is not there"));
     let email = query::get_email(view, mailbox, email)?.ok_or_else(|| missing("record"))?;
     let mut body = Vec::new();
-    for key in email.body_keys() {
-        let chunk = view.0.get(&key)?.ok_or_else(|| missing("body"))?;
+    for row in query::body_rows(view, &email)? {
+        let chunk = view.0.get(&row.key)?.ok_or_else(|| missing("body"))?;
         body.extend_from_slice(&chunk);
     }
     if crc32fast::hash(&body) != email.crc32 {

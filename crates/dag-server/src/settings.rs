@@ -113,8 +113,7 @@ pub struct Budget {
     pub requests: u32,
     /// Writes are refused while the volume has less than this left.
     pub disk_reserve: Size,
-    /// The largest message that is accepted. 1 KiB to 15 MiB: with what surrounds it, it has to fit
-    /// into one entry of the log.
+    /// The largest message that is accepted. 1 KiB to 64 MiB.
     pub message: Size,
 }
 
@@ -123,11 +122,11 @@ impl Default for Budget {
         Self {
             memory: Size::mib(128),
             cache: Size::mib(64),
-            in_flight: Size::mib(128),
-            in_flight_per_database: Size::mib(64),
+            in_flight: Size::mib(256),
+            in_flight_per_database: Size::mib(128),
             requests: 4096,
             disk_reserve: Size::mib(256),
-            message: Size::mib(15),
+            message: Size::mib(64),
         }
     }
 }
@@ -225,8 +224,8 @@ impl Budget {
             format!("budget.cache: {} is below 8MiB", self.cache)
         });
         check(self.requests > 0, &|| "budget.requests: 0 lets nobody in".into());
-        check((Size(1 << 10)..=Size::mib(15)).contains(&self.message), &|| {
-            format!("budget.message: {} is outside 1KiB to 15MiB", self.message)
+        check((Size(1 << 10)..=Size::mib(64)).contains(&self.message), &|| {
+            format!("budget.message: {} is outside 1KiB to 64MiB", self.message)
         });
         check(self.in_flight_per_database <= self.in_flight, &|| {
             "budget.in_flight_per_database: more than budget.in_flight".into()

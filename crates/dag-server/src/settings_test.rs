@@ -51,7 +51,7 @@ fn every_problem_is_named_at_once() {
         [budget]
         memory = "1MiB"
         requests = 0
-        message = "64MiB"
+        message = "65MiB"
         cache = "1MiB"
         in_flight_per_database = "32MiB"
         in_flight = "16MiB"

@@ -132,7 +132,7 @@ pub fn mailbox(rejection: &mailbox::Rejection, database: DatabaseId) -> Problem 
         Core::FolderNameInvalid => Reason::FolderNameInvalid,
         Core::KeywordInvalid => Reason::KeywordInvalid,
         Core::UidValidityChanged => Reason::UidValidityChanged,
-        Core::SizeMismatch | Core::DigestConflict => Reason::DigestMismatch,
+        Core::SizeMismatch | Core::DigestConflict | Core::BodyNotStaged => Reason::DigestMismatch,
         Core::CounterExhausted => Reason::CounterExhausted,
         Core::OverQuota => Reason::OverQuota,
         Core::FolderHasChildren => Reason::FolderHasChildren,

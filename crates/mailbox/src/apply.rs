@@ -21,6 +21,7 @@ mod inbox;
 mod items;
 mod mailbox;
 mod message;
+mod staging;
 mod subscription;
 mod sweep;
 mod thread;
@@ -91,6 +92,7 @@ fn answer<V: MailboxView>(
 ) -> Result<Response, Stop<V::Error>> {
     access::check_actor(&transaction.actor, operation)?;
     let Some(mailbox) = scope(operation)? else {
+        staging::demand_staged(transaction, operation)?;
         return Ok(Response::new(at.index, carry_out(transaction, operation)?));
     };
     if request_id.is_empty() {
@@ -108,6 +110,7 @@ fn answer<V: MailboxView>(
             .map_err(|error| Stop::Fault(Fault::damaged(&key, error.to_string()).into()))?;
         return Ok(Response { replayed: true, ..response });
     }
+    staging::demand_staged(transaction, operation)?;
     let outcome = match carry_out(transaction, operation) {
         Ok(outcome) => outcome,
         Err(Stop::Rejected(rejection)) => {
@@ -144,7 +147,7 @@ fn scope(operation: &Operation) -> Result<Option<MailboxId>, Rejection> {
         Operation::AppendMany(append) => &append.mailbox_id,
         Operation::RestoreItems(restore) => &restore.mailbox_id,
         Operation::PurgeItems(purge) => &purge.mailbox_id,
-        Operation::Deliver(_) | Operation::Sweep(_) => return Ok(None),
+        Operation::Deliver(_) | Operation::Sweep(_) | Operation::StageChunk(_) => return Ok(None),
     };
     parse_mailbox_id(mailbox_id).map(Some)
 }
@@ -175,6 +178,7 @@ fn request_digest(operation: &Operation, actor: &[String]) -> Bytes {
 
 fn strip(content: &mut Content) {
     content.body = Bytes::new();
+    content.staged = false;
     content.parsed = Parsed::default();
 }
 
@@ -207,6 +211,7 @@ fn carry_out<V: MailboxView>(
             expunge::expunge(transaction, expunge).map(Outcome::Expunged)
         }
         Operation::Sweep(sweep) => sweep::sweep(transaction, sweep).map(Outcome::Swept),
+        Operation::StageChunk(chunk) => staging::stage(transaction, chunk).map(Outcome::Staged),
         Operation::UpdateMailbox(update) => {
             mailbox::update(transaction, update).map(Outcome::MailboxUpdated)
         }

@@ -21,17 +21,19 @@ use bytes::Bytes;
 use dag_types::{MailboxId, Millis};
 use prost::{Message, Oneof};
 
-use crate::records::MailboxSettings;
+use crate::limits;
+use crate::records::{MailboxSettings, body_chunks, chunk_bytes};
 use crate::view::Fault;
 
 pub use folders::{DeleteFolder, RenameInbox, SetRights, SubscribeName, UpdateFolder};
 pub use messages::{
-    AppendItem, AppendMany, CopyMessages, MoveMessages, PurgeItems, RestoreItems, Transfer,
+    AppendItem, AppendMany, CopyMessages, MoveMessages, PurgeItems, RestoreItems, StageChunk,
+    Transfer,
 };
 pub use settings::{SettingsChange, UpdateMailbox};
 
 /// The newest version of the commands that this crate can read.
-pub const COMMAND_VERSION: u32 = 3;
+pub const COMMAND_VERSION: u32 = 4;
 
 /// One replicated command.
 #[derive(Clone, PartialEq, Message)]
@@ -56,7 +58,7 @@ pub struct Command {
     /// What to do. None: written by a newer version, which is a fault.
     #[prost(
         oneof = "Operation",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29"
     )]
     pub operation: Option<Operation>,
 }
@@ -121,6 +123,9 @@ pub enum Operation {
     /// Removes expunged messages for good.
     #[prost(message, tag = "28")]
     PurgeItems(PurgeItems),
+    /// A part of a body whose message comes later.
+    #[prost(message, tag = "29")]
+    StageChunk(StageChunk),
 }
 
 impl Operation {
@@ -129,6 +134,16 @@ impl Operation {
         let parsed_is_new = |content: &Content| {
             !content.parsed.thread_keys.is_empty() || !content.parsed.header_tokens.is_empty()
         };
+        let is_staged = match self {
+            Self::StageChunk(_) => true,
+            Self::Deliver(deliver) => deliver.content.staged,
+            Self::Append(append) => append.content.staged,
+            Self::AppendMany(append) => append.messages.iter().any(|item| item.content.staged),
+            _ => false,
+        };
+        if is_staged {
+            return 4;
+        }
         let uses_version_2 = match self {
             Self::CreateMailbox(create) => create.settings.is_some(),
             Self::CreateFolder(create) => create.special_use != 0,
@@ -212,6 +227,9 @@ pub struct Content {
     /// What a parser saw. Not part of what makes two requests equal.
     #[prost(message, required, tag = "4")]
     pub parsed: Parsed,
+    /// The bytes came before, by [`StageChunk`], and `body` is empty.
+    #[prost(bool, tag = "5")]
+    pub staged: bool,
     /// The message as received: header and body, byte for byte.
     #[prost(bytes = "bytes", tag = "15")]
     pub body: Bytes,
@@ -445,6 +463,27 @@ impl Command {
 }
 
 impl Content {
+    /// Takes the bytes out, where they are too many for one entry, as the commands that come before
+    /// the message. The message then refers to them; nothing is taken out of a smaller one.
+    pub fn stage(&mut self) -> Vec<StageChunk> {
+        if self.body.len() as u64 <= limits::BODY_CHUNK_BYTES.max {
+            return Vec::new();
+        }
+        let body = core::mem::take(&mut self.body);
+        self.staged = true;
+        let chunk = |chunk| {
+            let begin = (u64::from(chunk) * limits::BODY_CHUNK_BYTES.max) as usize;
+            StageChunk {
+                blake3: self.blake3.clone(),
+                size: self.size,
+                crc32: self.crc32,
+                chunk,
+                bytes: body.slice(begin..begin + chunk_bytes(self.size, chunk) as usize),
+            }
+        };
+        (0..body_chunks(self.size)).map(chunk).collect()
+    }
+
     /// Measures a body. The CRC-32 comes from the caller, who has it from the upload.
     pub fn new(body: Bytes, crc32: u32, parsed: Parsed) -> Self {
         let digest = blake3::hash(&body);
@@ -453,6 +492,7 @@ impl Content {
             blake3: Bytes::copy_from_slice(digest.as_bytes()),
             crc32,
             parsed,
+            staged: false,
             body,
         }
     }
@@ -527,5 +567,6 @@ operation_from!(
     MoveMessages,
     AppendMany,
     RestoreItems,
-    PurgeItems
+    PurgeItems,
+    StageChunk
 );

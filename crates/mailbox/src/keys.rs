@@ -240,7 +240,8 @@ pub fn thread(mailbox: MailboxId, thread: u64, email: u64) -> Bytes {
     key(table::THREAD, [&mailbox.0, &thread.to_be_bytes(), &email.to_be_bytes()])
 }
 
-/// A chunk of a body. There is one chunk, number 0, for as long as a body rides in one log entry.
+/// A chunk of a body. A body that came with its message is one chunk, number 0; a staged one is as
+/// many as [`body_chunks`](crate::records::body_chunks) says.
 pub fn body(digest: &BodyDigest, chunk: u32) -> Bytes {
     key(table::BODY, [digest, &chunk.to_be_bytes()])
 }

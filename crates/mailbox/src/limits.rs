@@ -37,6 +37,9 @@ impl Limit {
 
 /// Bytes of one message, header and body together (APPENDLIMIT, RFC 7889).
 pub const MESSAGE_BYTES: Limit = Limit::new("message_bytes", 64 << 20);
+/// Bytes of one chunk of a body that is too large for one entry. A fixed size, because where a body
+/// is cut is part of what copies must have in common.
+pub const BODY_CHUNK_BYTES: Limit = Limit::new("body_chunk_bytes", 4 << 20);
 /// Bytes of what the proposer parsed out of one message. It is stored beside the message; the
 /// proposer leaves out what would exceed the bound, since no mail is refused for its structure.
 pub const PARSED_BYTES: Limit = Limit::new("parsed_bytes", 64 << 10);
@@ -88,8 +91,9 @@ pub const FOLDER_PATH_BYTES: Limit = Limit::new("folder_path_bytes", 32 * 256 - 
 pub const RETENTION_MS: Limit = Limit::new("retention_ms", 10 * 365 * 24 * 60 * 60 * 1_000);
 
 /// All bounds, for documentation and tests.
-pub const ALL: [Limit; 25] = [
+pub const ALL: [Limit; 26] = [
     MESSAGE_BYTES,
+    BODY_CHUNK_BYTES,
     PARSED_BYTES,
     RECIPIENTS_PER_DELIVERY,
     MESSAGES_PER_COMMAND,
@@ -116,6 +120,8 @@ pub const ALL: [Limit; 25] = [
     RETENTION_MS,
 ];
 
+/// How long chunks of a body wait for its message, from the last one on.
+pub const STAGED_KEPT_MS: u64 = 60 * 60 * 1_000;
 /// How long a request id is remembered: 24 hours.
 pub const REQUEST_ID_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long a delivery id is remembered after its message is gone: 14 days.

@@ -27,7 +27,8 @@ pub use folders::{
 };
 pub use items::{Item, get_item, list_items};
 pub use messages::{
-    Email, Message, MessageFilter, find_delivery, get_email, get_message, list_messages,
+    BodyRow, Email, Message, MessageFilter, body_rows, find_delivery, get_email, get_message,
+    list_messages,
 };
 pub use search::{Search, search_messages};
 pub use trace::{TraceFilter, TracePosition, Traced, search_trace};

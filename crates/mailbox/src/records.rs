@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::limits;
+
 /// The database's counters, and the sum of its digest.
 #[derive(Clone, PartialEq, Message)]
 pub struct DatabaseRecord {
@@ -429,6 +431,37 @@ pub struct BodyRecord {
     /// Where the bytes are: 0 is the body table.
     #[prost(uint32, tag = "5")]
     pub location: u32,
+    /// Chunks that are there of a body that was staged; 0 for one that came with its message.
+    #[prost(uint32, tag = "6")]
+    pub chunks: u32,
+}
+
+impl BodyRecord {
+    /// Whether all its bytes are there.
+    pub fn is_whole(&self) -> bool {
+        self.chunks == 0 || self.chunks == body_chunks(self.size)
+    }
+
+    /// Rows of the body table that hold it.
+    pub fn rows(&self) -> u32 {
+        self.chunks.max(1)
+    }
+
+    /// Bytes of one of its rows.
+    pub fn row_bytes(&self, row: u32) -> u64 {
+        if self.chunks == 0 { self.size } else { chunk_bytes(self.size, row) }
+    }
+}
+
+/// Chunks of a staged body of this size.
+pub fn body_chunks(size: u64) -> u32 {
+    size.div_ceil(limits::BODY_CHUNK_BYTES.max) as u32
+}
+
+/// Bytes of one of them.
+pub fn chunk_bytes(size: u64, chunk: u32) -> u64 {
+    let before = u64::from(chunk).saturating_mul(limits::BODY_CHUNK_BYTES.max);
+    size.saturating_sub(before).min(limits::BODY_CHUNK_BYTES.max)
 }
 
 /// What a request id was answered.

@@ -28,7 +28,7 @@ pub struct Response {
     /// What came of it; always there.
     #[prost(
         oneof = "Outcome",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28"
     )]
     pub outcome: Option<Outcome>,
 }
@@ -90,6 +90,17 @@ pub enum Outcome {
     /// To `PurgeItems`.
     #[prost(message, tag = "27")]
     ItemsPurged(ItemsPurged),
+    /// To `StageChunk`.
+    #[prost(message, tag = "28")]
+    Staged(Staged),
+}
+
+/// How much of a body is there.
+#[derive(Clone, PartialEq, Message)]
+pub struct Staged {
+    /// Chunks from the first on; the next one is wanted, if there is one.
+    #[prost(uint32, tag = "1")]
+    pub chunks: u32,
 }
 
 /// A new mailbox.

@@ -212,16 +212,16 @@ impl<'v, V: MailboxView> Transaction<'v, V> {
         seen.after = After::Gone;
     }
 
-    /// Writes a body: the value is the slice of the log entry, not a copy.
-    pub(crate) fn insert_body(&mut self, digest: &BodyDigest, body: Bytes) {
-        let key = keys::body(digest, 0);
+    /// Writes a chunk of a body: the value is the slice of the log entry, not a copy.
+    pub(crate) fn insert_body(&mut self, digest: &BodyDigest, chunk: u32, body: Bytes) {
+        let key = keys::body(digest, chunk);
         self.sum.add(self.hasher.body(&key, body.len() as u64));
         self.bodies.push(Write::Put { key, value: body });
     }
 
-    /// Removes a body without reading it.
-    pub(crate) fn remove_body(&mut self, digest: &BodyDigest, size: u64) {
-        let key = keys::body(digest, 0);
+    /// Removes a chunk of a body without reading it.
+    pub(crate) fn remove_body(&mut self, digest: &BodyDigest, chunk: u32, size: u64) {
+        let key = keys::body(digest, chunk);
         self.sum.subtract(self.hasher.body(&key, size));
         self.bodies.push(Write::Delete { key });
     }

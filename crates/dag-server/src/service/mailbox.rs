@@ -18,6 +18,7 @@ mod rights;
 mod search;
 mod session;
 mod settings;
+mod stage;
 mod trace;
 mod transfer;
 mod watch;

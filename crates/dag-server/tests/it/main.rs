@@ -6,6 +6,7 @@
 //! | `mail` | a mail's way in and out, and what bad input gets |
 //! | `front_end` | folders, copies, rights, search, sections, changes, watches |
 //! | `failure` | kills, restarts, and what was acknowledged |
+//! | `large` | messages in many entries, killed between two of them |
 //! | `tls` | who is let in with TLS, and who is not |
 //! | `limits` | admission, a full disk, deadlines |
 
@@ -13,6 +14,7 @@ mod cluster;
 mod creation;
 mod failure;
 mod front_end;
+mod large;
 mod limits;
 mod mail;
 mod tls;

@@ -30,7 +30,8 @@ pub(super) fn check_actor(actor: &[String], operation: &Operation) -> Result<(),
         | Operation::DeleteMailbox(_)
         | Operation::UpdateMailbox(_)
         | Operation::Deliver(_)
-        | Operation::Sweep(_) => Err(Rejection::new(Reason::FieldInvalid).about("actor")),
+        | Operation::Sweep(_)
+        | Operation::StageChunk(_) => Err(Rejection::new(Reason::FieldInvalid).about("actor")),
         _ => Ok(()),
     }
 }

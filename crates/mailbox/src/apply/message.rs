@@ -90,12 +90,13 @@ pub(super) struct NewMessage<'c> {
 
 /// Refuses a content that cannot be what its header says, before anything is read.
 pub(super) fn check_content(content: &Content) -> Result<BodyDigest, Rejection> {
-    limits::MESSAGE_BYTES.check(content.body.len())?;
-    if content.size != content.body.len() as u64 {
-        return Err(Rejection::new(Reason::SizeMismatch)
-            .about("size")
-            .with_value(content.body.len() as u64)
-            .with_limit(content.size));
+    if content.staged {
+        limits::MESSAGE_BYTES.check(usize::try_from(content.size).unwrap_or(usize::MAX))?;
+        if !content.body.is_empty() || content.size <= limits::BODY_CHUNK_BYTES.max {
+            return Err(Rejection::new(Reason::FieldInvalid).about("staged"));
+        }
+    } else {
+        check_body(content)?;
     }
     let parsed = &content.parsed;
     limits::PARSED_BYTES.check(
@@ -113,6 +114,17 @@ pub(super) fn check_content(content: &Content) -> Result<BodyDigest, Rejection> 
     thread::check_ascending::<8>(&parsed.header_tokens, "header_tokens")?;
     let digest = content.blake3.as_ref().try_into();
     digest.map_err(|_| Rejection::new(Reason::FieldInvalid).about("blake3"))
+}
+
+fn check_body(content: &Content) -> Result<(), Rejection> {
+    limits::MESSAGE_BYTES.check(content.body.len())?;
+    if content.size == content.body.len() as u64 {
+        return Ok(());
+    }
+    Err(Rejection::new(Reason::SizeMismatch)
+        .about("size")
+        .with_value(content.body.len() as u64)
+        .with_limit(content.size))
 }
 
 /// Refuses what would exceed the mailbox's quota (RFC 9208 4.3.1, OVERQUOTA).
@@ -283,15 +295,12 @@ pub(super) fn refer_to_body<V: MailboxView>(
             ..BodyRecord::default()
         };
         transaction.insert(key, &body);
-        transaction.insert_body(digest, content.body.clone());
+        transaction.insert_body(digest, 0, content.body.clone());
         return Ok(());
     };
-    if (body.size, body.crc32) != (content.size, content.crc32) {
-        return Err(Rejection::new(Reason::DigestConflict)
-            .about("blake3")
-            .with_value(content.size)
-            .with_limit(body.size)
-            .into());
+    check_same_body(&body, content.size, content.crc32)?;
+    if !body.is_whole() {
+        finish_body(transaction, &mut body, digest, content);
     }
     if let Some(due_ms) = body.due_ms.take() {
         transaction.remove_known(keys::due(due_ms, &Due::Body(*digest)), &Marker {});
@@ -299,6 +308,32 @@ pub(super) fn refer_to_body<V: MailboxView>(
     body.references += references;
     transaction.update(&key, &body);
     Ok(())
+}
+
+/// Refuses another body under the digest of this one.
+pub(super) fn check_same_body(body: &BodyRecord, size: u64, crc32: u32) -> Result<(), Rejection> {
+    if (body.size, body.crc32) == (size, crc32) {
+        return Ok(());
+    }
+    let rejection = Rejection::new(Reason::DigestConflict).about("blake3");
+    Err(rejection.with_value(size).with_limit(body.size))
+}
+
+/// Some chunks were staged, and then the whole body came with a message.
+fn finish_body<V: MailboxView>(
+    transaction: &mut Transaction<'_, V>,
+    body: &mut BodyRecord,
+    digest: &BodyDigest,
+    content: &Content,
+) {
+    assert!(!content.staged, "a staged body was found to be whole");
+    let mut begin = (0..body.chunks).map(|row| body.row_bytes(row)).sum::<u64>() as usize;
+    while !body.is_whole() {
+        let end = begin + body.row_bytes(body.chunks) as usize;
+        transaction.insert_body(digest, body.chunks, content.body.slice(begin..end));
+        body.chunks += 1;
+        begin = end;
+    }
 }
 
 /// Counts a reference less. A body without references stays until a sweep removes it, so that an

@@ -132,7 +132,9 @@ fn remove_body<V: MailboxView>(
         return Err(fault(Fault::damaged(&key, detail)));
     }
     transaction.remove(&key);
-    transaction.remove_body(digest, body.size);
+    for row in 0..body.rows() {
+        transaction.remove_body(digest, row, body.row_bytes(row));
+    }
     swept.bodies += 1;
     Ok(ONE_ROW)
 }

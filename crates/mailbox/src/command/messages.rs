@@ -112,6 +112,26 @@ pub struct PurgeItems {
     pub items: Vec<u64>,
 }
 
+/// A part of a body that is too large for one entry. Harmless to repeat.
+#[derive(Clone, PartialEq, Message)]
+pub struct StageChunk {
+    /// BLAKE3 of the whole body, 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub blake3: Bytes,
+    /// Bytes of the whole body.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// CRC-32 of the whole body.
+    #[prost(uint32, tag = "3")]
+    pub crc32: u32,
+    /// Which part, counted from 0. Each but the last has [`crate::limits::BODY_CHUNK_BYTES`].
+    #[prost(uint32, tag = "4")]
+    pub chunk: u32,
+    /// Its bytes.
+    #[prost(bytes = "bytes", tag = "15")]
+    pub bytes: Bytes,
+}
+
 impl From<Transfer> for CopyMessages {
     fn from(transfer: Transfer) -> Self {
         Self { transfer }

@@ -10,7 +10,9 @@ use super::{Page, read};
 use crate::apply::stored_at;
 use crate::command::UidRange;
 use crate::keys::{self, BodyDigest};
-use crate::records::{DeliveryRecord, EmailRecord, KeywordTable, MessageRecord, Placement};
+use crate::records::{
+    BodyRecord, DeliveryRecord, EmailRecord, KeywordTable, MessageRecord, Placement,
+};
 use crate::response::StoredAt;
 use crate::transaction::decode;
 use crate::view::{Fault, MailboxView};
@@ -79,11 +81,23 @@ pub struct Email {
     pub origin: Option<(MailboxId, u64)>,
 }
 
-impl Email {
-    /// The keys of the body's chunks, in order: their values together are the message.
-    pub fn body_keys(&self) -> Vec<Bytes> {
-        alloc::vec![keys::body(&self.digest, 0)]
-    }
+/// A row that holds some of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BodyRow {
+    /// Its key.
+    pub key: Bytes,
+    /// Bytes of its value.
+    pub bytes: u64,
+}
+
+/// The rows of a message's body, in order: their values together are the message.
+pub fn body_rows<V: MailboxView>(view: &V, email: &Email) -> Result<Vec<BodyRow>, V::Error> {
+    let key = keys::body_record(&email.digest);
+    let Some(body) = read::<BodyRecord, V>(view, &key)? else {
+        return Err(Fault::damaged(&key, "an email names it, and it is not there").into());
+    };
+    let row = |row| BodyRow { key: keys::body(&email.digest, row), bytes: body.row_bytes(row) };
+    Ok((0..body.rows()).map(row).collect())
 }
 
 /// Which messages of a folder.
@@ -199,7 +213,7 @@ pub(super) fn message_of(uid: u32, record: &MessageRecord, keywords: &KeywordTab
     }
 }
 
-/// A message's content record; the body is behind [`Email::body_keys`].
+/// A message's content record; the body is behind [`body_rows`].
 pub fn get_email<V: MailboxView>(
     view: &V,
     mailbox: MailboxId,

@@ -62,6 +62,8 @@ pub enum Reason {
     PreconditionFailed = 27,
     /// An earlier rename of the INBOX still has messages to move.
     InboxBusy = 28,
+    /// A body that was to come in chunks before is not there whole: `value` are, `limit` are wanted.
+    BodyNotStaged = 29,
 }
 
 impl Reason {
@@ -97,6 +99,7 @@ impl Reason {
             Self::ItemNotFound => "ITEM_NOT_FOUND",
             Self::PreconditionFailed => "PRECONDITION_FAILED",
             Self::InboxBusy => "INBOX_BUSY",
+            Self::BodyNotStaged => "BODY_NOT_STAGED",
         }
     }
 
@@ -144,6 +147,7 @@ impl Reason {
             Self::ItemNotFound => "it was restored or purged meanwhile; list the items again",
             Self::PreconditionFailed => "somebody else changed it; read it again",
             Self::InboxBusy => "an earlier rename still moves messages; try again in a minute",
+            Self::BodyNotStaged => "the chunks of this body are not all here; send it again",
         }
     }
 }

@@ -15,6 +15,7 @@ mod queries;
 mod repeats;
 mod rights;
 mod script;
+mod staging;
 mod threads;
 mod trace;
 mod transfers;

@@ -153,6 +153,7 @@ impl Model {
             Operation::RestoreItems(restore) => name_of(&restore.mailbox_id),
             Operation::PurgeItems(purge) => name_of(&purge.mailbox_id),
             Operation::Deliver(_) | Operation::Sweep(_) => return self.carry_out(operation),
+            Operation::StageChunk(_) => panic!("bodies of generated commands are small"),
         };
         let request = (name, command.request_id.clone());
         if let Some((first, outcome)) = self.requests.get(&request) {

@@ -315,7 +315,8 @@ fn show_messages(world: &World, line: &Line<'_>) -> String {
     let mut text = String::new();
     for message in page.expect("readable").items {
         let email = world.email(name, message.email_id);
-        let body = &world.view.rows()[&email.body_keys()[0]];
+        let body =
+            &world.view.rows()[&query::body_rows(&world.view, &email).expect("readable")[0].key];
         let names = FLAGS.iter().filter(|(_, bit)| message.system_flags & bit != 0);
         let mut all: Vec<&str> = names.map(|(name, _)| *name).collect();
         all.extend(message.keywords.iter().map(String::as_str));

@@ -147,6 +147,8 @@ impl World {
         let applied = mailbox::apply(&self.view, at, &decoded).expect("no fault");
         let again = mailbox::apply(&self.view, at, command).expect("no fault");
         assert_eq!(applied, again, "the same command writes the same");
+        let answer = Response::decode_from(applied.response.encode_to_bytes());
+        assert_eq!(answer.expect("what was encoded"), applied.response, "an answer survives");
         self.view.write(applied.writes.clone());
         (applied.response, applied.writes)
     }

@@ -57,7 +57,9 @@ impl MailboxServer {
     ) -> Result<api::Delivered, Problem> {
         let database = DatabaseId(header.database_id);
         check_is_mailbox_database(database)?;
-        let operation = delivery(&header, parse::content(body).await)?;
+        let mut content = parse::content(body).await;
+        let deadline = self.stage(database, &mut content, deadline).await?;
+        let operation = delivery(&header, content)?;
         let carried = self.carry_out(database, "", operation, admit, deadline).await?;
         let Outcome::Delivered(delivered) = carried.outcome else {
             return Err(unexpected(database));
@@ -84,6 +86,8 @@ impl MailboxServer {
         let place = self.database_of(header.mailbox.as_ref())?;
         check_request_id(&header.request_id)?;
         let actor = super::actor(header.mailbox.as_ref());
+        let mut content = parse::content(body).await;
+        let deadline = self.stage(place.database, &mut content, deadline).await?;
         let append = Append {
             mailbox_id: mailbox::command::id_bytes(place.mailbox),
             folder: need_folder_id(&header.folder_id)?,
@@ -91,7 +95,7 @@ impl MailboxServer {
             system_flags: header.system_flags,
             keywords: header.keywords,
             internal_date_ms: millis(header.internal_date.as_ref())?,
-            content: parse::content(body).await,
+            content,
         };
         let command = Command::new(header.request_id.clone(), clock::wall(), append.into());
         let command = command.on_behalf_of(actor);

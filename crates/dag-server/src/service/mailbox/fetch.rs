@@ -2,7 +2,10 @@
 //!
 //! The body is read once, on a thread that may wait for the disk, and its chunks are slices of it.
 //! The stored CRC-32 of the whole body is checked before the first byte leaves: what rotted on this
-//! disk is a fault of this copy, never an answer.
+//! disk is a fault of this copy, never an answer. Of a body in several rows only those rows are read
+//! that a stretch of the whole message touches; each row has a checksum of its own.
+
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use dag_api::limits::CHUNK_BYTES_MAX;
@@ -10,7 +13,7 @@ use dag_api::mailbox::v1 as api;
 use dag_api::{Problem, Reason};
 use dag_types::DatabaseId;
 use futures::{Stream, StreamExt, stream};
-use mailbox::query::{self, Email};
+use mailbox::query::{self, BodyRow, Email};
 use mailbox::view::MailboxView;
 use tokio::time::Instant;
 use tonic::Status;
@@ -29,6 +32,9 @@ struct Wanted {
     /// None: the metadata alone.
     section: Option<String>,
     decoded: bool,
+    /// The stretch of the section; a length of 0 reaches to its end.
+    offset: u64,
+    length: u64,
 }
 
 /// Which message.
@@ -41,7 +47,14 @@ enum Subject {
 struct Fetched {
     folder: u32,
     message: Described,
-    section: Bytes,
+    section: Cut,
+}
+
+/// A section's length, and the stretch of it that was asked for.
+#[derive(Default)]
+struct Cut {
+    size: u64,
+    bytes: Bytes,
 }
 
 impl MailboxServer {
@@ -52,13 +65,15 @@ impl MailboxServer {
     ) -> Result<Frames<api::FetchMessageResponse>, Problem> {
         let place = self.database_of(request.mailbox.as_ref())?;
         let (view_wanted, with_content) = (request.view(), request.content);
-        let (offset, length) = (request.offset, request.length);
+        let offset = request.offset;
         let wanted = Wanted {
             subject: subject(place, &request)?,
             actor: super::actor(request.mailbox.as_ref()),
             expected_uid_validity: request.expected_uid_validity,
             section: Some(request.section).filter(|_| with_content),
             decoded: request.decoded,
+            offset,
+            length: request.length,
         };
         let read = self.read(place.database, request.read.as_ref(), deadline, move |view| {
             find(view, place, &wanted)
@@ -69,11 +84,11 @@ impl MailboxServer {
             message: Some(api_message(place, value.message, view_wanted)),
             token,
             staleness,
-            section_size: value.section.len() as u64,
+            section_size: value.section.size,
             folder_id: folder_id(value.folder),
             chunk: None,
         };
-        let frames = frames(first, stretch(&value.section, offset, length), with_content);
+        let frames = frames(first, (offset, value.section.bytes), with_content);
         let frames = stream::iter(frames);
         // What says that it may be old needs no leave to serve.
         if weak {
@@ -135,16 +150,33 @@ fn find(view: View<'_>, place: Place, wanted: &Wanted) -> Found<Fetched> {
     };
     let email = query::get_email(&view, place.mailbox, message.email_id)?;
     let section = match (&email, &wanted.section) {
-        (Some(email), Some(name)) => {
-            let body = read_body(view, email)?;
-            match section(place, email, &body, name, wanted.decoded) {
-                Ok(section) => section,
-                Err(problem) => return Ok(Err(problem)),
-            }
-        }
-        _ => Bytes::new(),
+        (Some(email), Some(name)) => match cut(view, place, email, name, wanted)? {
+            Ok(cut) => cut,
+            Err(problem) => return Ok(Err(problem)),
+        },
+        _ => Cut::default(),
     };
     Ok(Ok(Fetched { folder, message: (message, email), section }))
+}
+
+/// The stretch of a section.
+fn cut(view: View<'_>, place: Place, email: &Email, name: &str, wanted: &Wanted) -> Found<Cut> {
+    let rows = query::body_rows(&view, email)?;
+    if name.is_empty() && rows.len() > 1 {
+        let range = stretch(email.size, wanted.offset, wanted.length);
+        if range != (0..email.size) {
+            let bytes = read_stretch(view, &rows, range)?;
+            return Ok(Ok(Cut { size: email.size, bytes }));
+        }
+    }
+    let body = read_body(view, email, &rows)?;
+    let section = match section(place, email, &body, name, wanted.decoded) {
+        Ok(section) => section,
+        Err(problem) => return Ok(Err(problem)),
+    };
+    let size = section.len() as u64;
+    let range = stretch(size, wanted.offset, wanted.length);
+    Ok(Ok(Cut { size, bytes: section.slice(range.start as usize..range.end as usize) }))
 }
 
 /// The bytes that a section's name means. The stored tree tells where they are; where it was cut
@@ -178,27 +210,38 @@ fn section(
     })
 }
 
-fn read_body(view: View<'_>, email: &Email) -> Result<Bytes, ReadFault> {
-    let keys = email.body_keys();
-    let mut chunks = Vec::with_capacity(keys.len());
-    for key in &keys {
-        let chunk = MailboxView::get(&view, key)?;
-        chunks.push(chunk.ok_or_else(|| damaged("a body is not there"))?);
-    }
-    let body = match chunks.len() {
-        1 => chunks.remove(0),
-        _ => chunks
-            .iter()
-            .fold(BytesMut::new(), |mut body, chunk| {
-                body.extend_from_slice(chunk);
-                body
-            })
-            .freeze(),
+fn read_body(view: View<'_>, email: &Email, rows: &[BodyRow]) -> Result<Bytes, ReadFault> {
+    let body = match rows {
+        [row] => read_row(view, row)?,
+        _ => read_stretch(view, rows, 0..email.size)?,
     };
     if body.len() as u64 != email.size || crc32fast::hash(&body) != email.crc32 {
         return Err(damaged("a body is not the one that was stored"));
     }
     Ok(body)
+}
+
+/// Some of a body, out of those rows alone that have it.
+fn read_stretch(view: View<'_>, rows: &[BodyRow], range: Range<u64>) -> Result<Bytes, ReadFault> {
+    let mut found = BytesMut::with_capacity((range.end - range.start) as usize);
+    let mut begin = 0;
+    for row in rows {
+        let (from, to) = (range.start.max(begin), range.end.min(begin + row.bytes));
+        if from < to {
+            let value = read_row(view, row)?;
+            found.extend_from_slice(&value[(from - begin) as usize..(to - begin) as usize]);
+        }
+        begin += row.bytes;
+    }
+    Ok(found.freeze())
+}
+
+fn read_row(view: View<'_>, row: &BodyRow) -> Result<Bytes, ReadFault> {
+    match MailboxView::get(&view, &row.key)? {
+        Some(value) if value.len() as u64 == row.bytes => Ok(value),
+        Some(_) => Err(damaged("a body has another length than was stored")),
+        None => Err(damaged("a body is not there")),
+    }
 }
 
 fn damaged(detail: &str) -> ReadFault {
@@ -210,12 +253,11 @@ fn no_message(place: Place, number: impl std::fmt::Display) -> Problem {
     Problem::new(Reason::MessageNotFound, text).database(place.database)
 }
 
-/// The bytes that are asked for, and where they begin. An offset beyond the end has none.
-fn stretch(body: &Bytes, offset: u64, length: u64) -> (u64, Bytes) {
-    let size = body.len() as u64;
+/// The bytes that are asked for, of so many. An offset beyond the end has none.
+fn stretch(size: u64, offset: u64, length: u64) -> Range<u64> {
     let from = offset.min(size);
     let to = if length == 0 { size } else { from.saturating_add(length).min(size) };
-    (offset, body.slice(from as usize..to as usize))
+    from..to
 }
 
 fn frames(
@@ -251,7 +293,7 @@ mod tests {
         for size in [0, 1, CHUNK_BYTES_MAX, CHUNK_BYTES_MAX + 1, 3 * CHUNK_BYTES_MAX] {
             let body = Bytes::from((0..size).map(|i| i as u8).collect::<Vec<u8>>());
             let first = api::FetchMessageResponse::default();
-            let frames = frames(first, stretch(&body, 0, 0), true);
+            let frames = frames(first, (0, body.clone()), true);
             assert_eq!(frames.len(), size.div_ceil(CHUNK_BYTES_MAX).max(1), "{size}");
             let mut whole = Vec::new();
             for chunk in frames.iter().filter_map(|frame| frame.chunk.as_ref()) {
@@ -265,12 +307,10 @@ mod tests {
 
     #[test]
     fn only_the_stretch_that_is_asked_for_is_sent() {
-        let body = Bytes::from_static(b"0123456789");
         for (offset, length, expected) in
-            [(0, 0, "0123456789"), (3, 4, "3456"), (8, 9, "89"), (10, 1, ""), (u64::MAX, 1, "")]
+            [(0, 0, 0..10), (3, 4, 3..7), (8, 9, 8..10), (10, 1, 10..10), (u64::MAX, 1, 10..10)]
         {
-            let (from, bytes) = stretch(&body, offset, length);
-            assert_eq!((from, &bytes[..]), (offset, expected.as_bytes()), "{offset}+{length}");
+            assert_eq!(stretch(10, offset, length), expected, "{offset}+{length}");
         }
     }
 }
