@@ -1,4 +1,5 @@
-//! Rows that are read again and again: a mailbox's counters, a folder's, an address.
+//! Rows that are read again and again: a mailbox's counters, a folder's, an address, the mark under
+//! which the hour's trace expires.
 //!
 //! Four of ten reads of a delivery are of rows that the delivery before it wrote. The engine looks
 //! for them in a list of half a million rows, cold for the processor; here they are one step away.
