@@ -88,6 +88,8 @@ pub struct Assembler<H> {
 struct Partial<H> {
     header: H,
     content: BytesMut,
+    /// Of what is there: a large message hashed at its end would hold up every other call.
+    digest: blake3::Hasher,
 }
 
 impl<H: Header> Assembler<H> {
@@ -150,13 +152,14 @@ impl<H: Header> Assembler<H> {
         }
         if chunk.data.len() as u64 == header.size() {
             check_frame(chunk.data.len(), SINGLE_FRAME_BYTES_MAX)?;
-            check_whole(&header, &chunk.data)?;
+            check_whole(&header, &chunk.data, || blake3::hash(&chunk.data))?;
             return Ok(Some((header, chunk.data)));
         }
         if header.blake3().len() != 32 {
             return Err(bad("header.blake3", "a message of several chunks needs its 32 bytes"));
         }
-        let partial = Partial { header, content: BytesMut::new() };
+        let content = BytesMut::with_capacity(header.size() as usize);
+        let partial = Partial { header, content, digest: blake3::Hasher::new() };
         self.partial = Some(partial);
         self.go_on(id, chunk)
     }
@@ -175,12 +178,13 @@ impl<H: Header> Assembler<H> {
             return Err(Problem::new(Reason::DigestMismatch, text).check("size").limit(have, size));
         }
         partial.content.extend_from_slice(&chunk.data);
+        partial.digest.update(&chunk.data);
         if have < size {
             return Ok(None);
         }
-        let Partial { header, content } = self.partial.take().expect("it was just there");
+        let Partial { header, content, digest } = self.partial.take().expect("it was just there");
         let content = content.freeze();
-        check_whole(&header, &content)?;
+        check_whole(&header, &content, || digest.finalize())?;
         Ok(Some((header, content)))
     }
 }
@@ -189,7 +193,7 @@ impl<H: Header> Assembler<H> {
 pub fn check_single(header: &impl Header, content: &[u8], limit: u64) -> Result<(), Problem> {
     check_size(content.len() as u64, limit.min(MESSAGE_BYTES_MAX))?;
     check_frame(content.len(), SINGLE_FRAME_BYTES_MAX)?;
-    check_whole(header, content)
+    check_whole(header, content, || blake3::hash(content))
 }
 
 fn check_size(size: u64, limit: u64) -> Result<(), Problem> {
@@ -208,7 +212,11 @@ fn check_frame(bytes: usize, limit: usize) -> Result<(), Problem> {
     Err(Problem::new(Reason::TooLarge, text).check("chunk").limit(bytes as u64, limit as u64))
 }
 
-fn check_whole(header: &impl Header, content: &[u8]) -> Result<(), Problem> {
+fn check_whole(
+    header: &impl Header,
+    content: &[u8],
+    digest: impl FnOnce() -> blake3::Hash,
+) -> Result<(), Problem> {
     let (have, size) = (content.len() as u64, header.size());
     if have != size {
         let text = format!("{have} bytes arrived and the header says {size}; send it again");
@@ -216,7 +224,7 @@ fn check_whole(header: &impl Header, content: &[u8]) -> Result<(), Problem> {
     }
     match header.blake3() {
         [] => Ok(()),
-        digest if digest == blake3::hash(content).as_bytes() => Ok(()),
+        told if told == digest().as_bytes() => Ok(()),
         _ => {
             let text = "the content is not that of the digest; send it again";
             Err(Problem::new(Reason::DigestMismatch, text).check("blake3"))

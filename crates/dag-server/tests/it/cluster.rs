@@ -40,20 +40,25 @@ pub fn shape(name: &str) -> PathBuf {
 impl Nodes {
     /// Nodes that belong to nothing yet.
     pub async fn up(name: &str, settings: &[&str]) -> Self {
-        Self::start_new(name, settings, false).await
+        Self::start_new(name, settings, false, Timeouts::Fast).await
+    }
+
+    /// [`Self::with_database`] with timeouts that a busy machine keeps: nothing changes its leader
+    /// only because others had the processor.
+    pub async fn unhurried(name: &str) -> (Self, u64) {
+        let nodes = Self::start_new(name, &[], false, Timeouts::Default).await;
+        let database = nodes.form().await.first_database().await;
+        (nodes, database)
     }
 
     /// A DAG whose nodes speak TLS, with one mounted database; gives its number.
     pub async fn with_tls(name: &str, settings: &[&str]) -> (Self, u64) {
-        let nodes = Self::start_new(name, settings, true).await;
-        nodes.create_dag().await;
-        nodes.until_mounted("directory").await;
-        let database = nodes.create_database("DB1").await.database_id;
-        nodes.until_mounted("DB1").await;
+        let nodes = Self::start_new(name, settings, true, Timeouts::Fast).await;
+        let database = nodes.form().await.first_database().await;
         (nodes, database)
     }
 
-    async fn start_new(name: &str, settings: &[&str], tls: bool) -> Self {
+    async fn start_new(name: &str, settings: &[&str], tls: bool, timeouts: Timeouts) -> Self {
         let folder = tempfile::Builder::new().prefix("holdfast-it-").tempdir().unwrap();
         let cluster = LocalCluster::up(UpOptions {
             shape: shape(name),
@@ -61,7 +66,7 @@ impl Nodes {
             bins: bins(),
             lifetime: Lifetime::WithParent,
             settings: settings.iter().map(|text| text.parse().unwrap()).collect(),
-            timeouts: Some(Timeouts::Fast),
+            timeouts: Some(timeouts),
             tls,
         });
         Self { cluster: cluster.await.unwrap(), folder: Some(folder) }
@@ -70,16 +75,26 @@ impl Nodes {
     /// A DAG whose directory is mounted.
     pub async fn formed(name: &str, settings: &[&str]) -> Self {
         let nodes = Self::up(name, settings).await;
-        nodes.create_dag().await;
-        nodes.until_mounted("directory").await;
+        nodes.form().await;
         nodes
+    }
+
+    async fn form(&self) -> &Self {
+        self.create_dag().await;
+        self.until_mounted("directory").await;
+        self
+    }
+
+    async fn first_database(&self) -> u64 {
+        let database = self.create_database("DB1").await.database_id;
+        self.until_mounted("DB1").await;
+        database
     }
 
     /// A DAG with one mounted database; gives its number.
     pub async fn with_database(name: &str, settings: &[&str]) -> (Self, u64) {
         let nodes = Self::formed(name, settings).await;
-        let database = nodes.create_database("DB1").await.database_id;
-        nodes.until_mounted("DB1").await;
+        let database = nodes.first_database().await;
         (nodes, database)
     }
 
@@ -378,7 +393,8 @@ fn definition(dag: &DagFile) -> admin::DagDefinition {
         admin_address: node.admin.to_string(),
         witness,
     };
-    let shape = admin::TimeoutShape { name: "fast".into(), ..admin::TimeoutShape::default() };
+    let name = dag.timeouts.name().into();
+    let shape = admin::TimeoutShape { name, ..admin::TimeoutShape::default() };
     admin::DagDefinition {
         name: dag.name.clone(),
         sites: dag.sites.iter().map(|s| admin::SiteDefinition { name: s.name.clone() }).collect(),

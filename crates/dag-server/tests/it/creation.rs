@@ -1,7 +1,7 @@
 //! How a DAG comes to be, and how it does not.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dag_api::Reason;
 use dag_api::admin::v1 as admin;
@@ -45,9 +45,13 @@ async fn creation_may_be_repeated_after_every_step() {
     // The whole creation once more, from its beginning.
     nodes.create_dag().await;
     nodes.until_mounted("directory").await;
-    let status = nodes.status("n2").await;
-    assert_eq!(status.lineage.unwrap().epoch, 1);
-    assert_eq!(status.control.unwrap().voters.len(), 3);
+    assert_eq!(nodes.status("n2").await.lineage.unwrap().epoch, 1);
+    // A member learns of the others with the control group's log.
+    let until = Instant::now() + Duration::from_secs(30);
+    while nodes.status("n2").await.control.unwrap().voters.len() != 3 {
+        assert!(Instant::now() < until, "n2 does not know the control group's voters");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]
