@@ -106,6 +106,8 @@ struct Inner<R: AsyncRuntime> {
     may_mount: AtomicBool,
     /// False while a transfer drains what is under way.
     accepts: AtomicBool,
+    /// Log is kept for a copy that is seeded at this moment.
+    keeps_log: AtomicBool,
     instance: RwLock<Option<Arc<Instance<R>>>>,
     /// One replacement of the instance at a time.
     replacing: tokio::sync::Mutex<()>,
@@ -347,6 +349,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
                 gate,
                 may_mount: AtomicBool::new(spec.may_mount),
                 accepts: AtomicBool::new(true),
+                keeps_log: AtomicBool::new(false),
                 instance: RwLock::new(None),
                 replacing: tokio::sync::Mutex::new(()),
                 snapshot_turn: Arc::default(),
@@ -489,6 +492,10 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         if let Some(instance) = self.instance() {
             instance.raft.runtime_config().elect(allowed);
         }
+    }
+
+    pub fn keep_log(&self, keep: bool) {
+        self.inner.keeps_log.store(keep, Ordering::SeqCst);
     }
 
     pub fn allow_mount(&self, allowed: bool) {

@@ -21,6 +21,7 @@
 //! | [`group`](Group) | one copy: propose, read, mount, change members, transfer, status |
 //! | `log_store`, `state_machine`, `snapshot` | openraft's storage over a copy's directory |
 //! | [`gate`](ServingGate) | the seam to the node's gate |
+//! | [`seeds`](SeedServer) | streams on which a copy's files are given to another node |
 //! | `network`, `mux`, [`link`], [`peer`] | from openraft's calls to frames, and who may send them |
 //! | [`timeouts`](Timeouts), [`options`](Options) | settings |
 //!
@@ -64,6 +65,7 @@ mod options;
 mod overlay;
 mod registry;
 mod rows;
+mod seeds;
 mod snapshot;
 mod state_machine;
 #[cfg(test)]
@@ -85,6 +87,8 @@ pub use offload::Offload;
 pub use openraft::AsyncRuntime;
 pub use options::{Options, Purge};
 pub use registry::Registry;
+pub use rows::MEMBERSHIP_KEY;
+pub use seeds::SeedServer;
 pub use state_machine::{DigestAt, Mounted};
 pub use timeouts::Timeouts;
 pub use types::Member;

@@ -25,6 +25,8 @@ pub enum StreamKind {
     Append,
     /// One whole state.
     Bulk,
+    /// A copy's files, range by range.
+    Seed,
 }
 
 impl StreamKind {
@@ -33,6 +35,7 @@ impl StreamKind {
             Self::Control => pb::StreamKind::Control,
             Self::Append => pb::StreamKind::Append,
             Self::Bulk => pb::StreamKind::Bulk,
+            Self::Seed => pb::StreamKind::Seed,
         }
     }
 
@@ -42,6 +45,7 @@ impl StreamKind {
             pb::StreamKind::Control => Some(Self::Control),
             pb::StreamKind::Append => Some(Self::Append),
             pb::StreamKind::Bulk => Some(Self::Bulk),
+            pb::StreamKind::Seed => Some(Self::Seed),
         }
     }
 }

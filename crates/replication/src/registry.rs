@@ -1,7 +1,7 @@
 //! All groups of a node.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dag_api::peer::v1 as pb;
 use dag_types::{DatabaseId, Generation, Mutant, NodeId, ReplicaId};
@@ -15,12 +15,13 @@ use crate::copy_store::OpenCopy;
 use crate::event::EventSink;
 use crate::gate::ServingGate;
 use crate::group::{Group, GroupSpec, GroupStatus, RaftGroup, StartError, Surroundings};
-use crate::link::{Acceptor, PeerLink, Pipe};
+use crate::link::{Acceptor, LinkError, PeerLink, Pipe};
 use crate::machine::Machine;
 use crate::mux::dial::Dialer;
 use crate::mux::{Peers, serve};
 use crate::options::Options;
 use crate::peer::{PeerRegistry, Refusal};
+use crate::seeds::{self, SeedServer};
 use crate::wire::WireError;
 
 /// The groups of a node, and its streams to the other nodes.
@@ -123,6 +124,7 @@ impl Registry {
             link,
             registry: registry.clone(),
             gate: gate.clone(),
+            seeds: OnceLock::new(),
             recheck: rechecks,
             stop: stop.clone(),
         });
@@ -184,6 +186,20 @@ impl Registry {
     /// Sends a message about gates to another node. It may be lost, and nobody hears of that.
     pub fn tell(&self, node: NodeId, message: pb::GateMessage) {
         self.around.peers.get(node).control.tell(message);
+    }
+
+    /// From now on this answers the seed streams of other nodes.
+    ///
+    /// # Panics
+    /// Where one was named before.
+    pub fn serve_seeds(&self, server: Arc<dyn SeedServer>) {
+        let named = self.around.peers.dialer().seeds.set(server);
+        assert!(named.is_ok(), "a node has one giver of seeds");
+    }
+
+    /// Opens a seed stream to another node.
+    pub async fn open_seed(&self, to: NodeId) -> Result<Pipe, LinkError> {
+        seeds::open(&self.around.peers, to).await
     }
 
     /// How all copies of this node stand.

@@ -21,7 +21,8 @@ use crate::membership;
 use crate::state_machine::{DigestAt, Mounted};
 use crate::types::StoredMembership;
 
-const MEMBERSHIP_KEY: &[u8] = &[0x01];
+/// The row in which a state keeps its group's members.
+pub const MEMBERSHIP_KEY: &[u8] = &[0x01];
 const MOUNTED_KEY: &[u8] = &[0x02];
 const MARKS: u8 = 0x03;
 /// How many digest marks a copy remembers.

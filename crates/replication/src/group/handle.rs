@@ -96,6 +96,12 @@ impl Group {
         self.0.allow_mount(allowed);
     }
 
+    /// Keeps as much log as for a follower that lags, or no longer: a copy that is seeded goes on
+    /// from where its seed was taken.
+    pub fn keep_log(&self, keep: bool) {
+        self.0.keep_log(keep);
+    }
+
     /// Ends a leadership: closes the way to it and replaces the Raft instance, because openraft
     /// has no step-down. The other voters elect another leader after their timeout.
     pub async fn demote(&self) -> Result<(), StartError> {
@@ -230,6 +236,7 @@ trait Calls: Send + Sync {
     fn may_campaign(&self) -> bool;
     fn allow_campaign(&self, allowed: bool);
     fn allow_mount(&self, allowed: bool);
+    fn keep_log(&self, keep: bool);
     fn serving(&self) -> Result<Serving, NotActive>;
     fn demote(&self) -> Future<'_, (), StartError>;
     fn step_down(&self) -> Future<'_, (), StartError>;
@@ -285,6 +292,10 @@ impl<R: AsyncRuntime> Calls for RaftGroup<R> {
 
     fn allow_mount(&self, allowed: bool) {
         Self::allow_mount(self, allowed);
+    }
+
+    fn keep_log(&self, keep: bool) {
+        Self::keep_log(self, keep);
     }
 
     fn serving(&self) -> Result<Serving, NotActive> {

@@ -204,7 +204,11 @@ impl<R: AsyncRuntime> RaftGroup<R> {
     fn purge_upto(&self) -> Option<u64> {
         let (purge, status) = (&self.inner.options.purge, self.status());
         let (flushed, last) = (status.flushed?.index, status.last?.index);
-        let mut upto = flushed.min(last.checked_sub(purge.keep_entries)?);
+        let keep = match self.inner.keeps_log.load(Ordering::SeqCst) {
+            true => purge.keep_entries.max(purge.lagging_entries),
+            false => purge.keep_entries,
+        };
+        let mut upto = flushed.min(last.checked_sub(keep)?);
         let lagging = status.followers.iter().map(|follower| follower.matched.map(|at| at.index));
         if let Some(slowest) = lagging.min() {
             let kept = last.saturating_sub(purge.lagging_entries);

@@ -1,6 +1,6 @@
 //! Opening a stream: connect, say who we are, hear who they are.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dag_api::peer::v1 as pb;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::gate::ServingGate;
 use crate::link::{LinkError, PeerLink, Pipe, StreamKind};
 use crate::peer::{self, PeerIdentity, PeerRegistry, Refusal};
+use crate::seeds::SeedServer;
 
 /// How long the other side may take for its Hello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(2);
@@ -22,6 +23,8 @@ pub(crate) struct Dialer {
     pub registry: Arc<dyn PeerRegistry>,
     /// Where messages about gates go.
     pub gate: Option<Arc<dyn ServingGate>>,
+    /// Who answers seed streams; they are closed where nobody does.
+    pub seeds: OnceLock<Arc<dyn SeedServer>>,
     /// Counts the changes of what the registry knows; every open stream is judged again.
     pub recheck: watch::Receiver<u64>,
     /// Ends everything at shutdown.

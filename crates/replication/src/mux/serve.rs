@@ -48,7 +48,7 @@ pub(crate) async fn serve<R: AsyncRuntime>(
         }
     };
     let (kind, peer, from) = (opened.kind, opened.peer, opened.peer.node);
-    let gate = dialer.gate.clone();
+    let (gate, seeds) = (dialer.gate.clone(), dialer.seeds.get().cloned());
     let (pipe, mut validity) = opened.split(&dialer);
     let sender = pipe.sender.clone();
     let served = async {
@@ -56,6 +56,10 @@ pub(crate) async fn serve<R: AsyncRuntime>(
             StreamKind::Control => control(table, Sender { peer, gate }, pipe).await,
             StreamKind::Append => append(table, from, pipe).await,
             StreamKind::Bulk => snapshot::receive(&table, from, pipe).await,
+            StreamKind::Seed => match seeds {
+                Some(seeds) => seeds.serve(from, pipe).await,
+                None => tracing::warn!(node = %from, "a seed stream, and nobody gives seeds here"),
+            },
         }
     };
     tokio::select! {
