@@ -12,6 +12,7 @@
 //! | [`report`] | how nodes and copies stand right now, as they were heard |
 //! | [`best_copy`] | which copy becomes active, with a verdict per copy |
 //! | [`movement`] | whether a database may move: checks, plan, token |
+//! | [`seed`] | whether a copy may be built or removed, from where, and which are built by themselves |
 //! | [`balance`] | back to the preferred copies, at most once per block time |
 //! | [`maintenance`] | draining a node, and what was forgotten |
 //! | [`tolerance`] | what one more loss would stop |
@@ -43,6 +44,7 @@ pub mod report;
 mod request;
 #[cfg(test)]
 mod scene;
+pub mod seed;
 #[cfg(test)]
 mod test_state;
 pub mod tolerance;

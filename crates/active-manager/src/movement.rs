@@ -70,7 +70,12 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(name: &'static str, passed: bool, value: String, limit: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        passed: bool,
+        value: String,
+        limit: impl Into<String>,
+    ) -> Self {
         let skippable = SKIPPABLE.contains(&name);
         Self { name, value, limit: limit.into(), passed, skippable, skipped: false }
     }

@@ -23,7 +23,7 @@ use super::response::{
     UnknownNode, UnknownStore,
 };
 use super::state::ControlState;
-use super::{apply_activation as activation, apply_operation as operation};
+use super::{apply_activation as activation, apply_operation as operation, apply_seed as seed};
 use crate::change::{Applied, Change, Digest, Fault, decode, read, read_digest};
 use crate::placement::{self, PlacedCopy, Placement, Wish};
 use crate::request::{self, Seen};
@@ -47,6 +47,10 @@ pub fn apply<V: StateView>(
         Order::BeginStep(order) => operation::begin_step(&mut change, at, command, order)?,
         Order::EndStep(order) => operation::end_step(&mut change, at, command, order)?,
         Order::EndOperation(order) => operation::end(&mut change, command, order)?,
+        Order::SeedCopy(order) => seed::begin(&mut change, at, command, order)?,
+        Order::AdvanceSeed(order) => seed::advance(&mut change, at, command, order)?,
+        Order::EndSeed(order) => seed::end(&mut change, at, command, order)?,
+        Order::RemoveCopy(order) => seed::remove(&mut change, order)?,
         other => activation::change(&mut change, at, command, other)?,
     };
     let response = match verdict {
@@ -211,6 +215,7 @@ fn put_first_databases<V: StateView>(
             node: copy.node.0,
             store: store_on(nodes, copy.node),
             voter: copy.voter,
+            ..ReplicaRecord::default()
         })
         .collect();
     copies.sort_by_key(|copy| (!copy.voter, copy.node));
@@ -239,7 +244,7 @@ fn put_first_databases<V: StateView>(
     change.put(COUNTERS, &counters);
 }
 
-fn put_database<V: StateView>(change: &mut Change<'_, V>, database: &DatabaseRecord) {
+pub(super) fn put_database<V: StateView>(change: &mut Change<'_, V>, database: &DatabaseRecord) {
     change.put(number_key(DATABASES, database.database), database);
     let name = database.name.to_ascii_lowercase();
     change.put(text_key(NAMES, &name), &NamedDatabase { database: database.database });
@@ -261,6 +266,7 @@ fn database_record(
         node: copy.node.0,
         store: store_on(nodes, copy.node),
         voter: copy.voter,
+        ..ReplicaRecord::default()
     };
     DatabaseRecord {
         database: id.0,
@@ -448,6 +454,13 @@ fn audited(order: &Order) -> (&'static str, String) {
         }
         Order::PlaceVoters(order) => ("place voters", format!("database {}", order.database)),
         Order::EndOperation(order) => ("end operation", format!("operation {}", order.operation)),
+        Order::SeedCopy(order) => ("seed copy", copy(order.database, order.node)),
+        Order::AdvanceSeed(order) => ("put copy in place", copy(order.database, order.node)),
+        Order::EndSeed(order) if order.succeeded => {
+            ("admit copy", copy(order.database, order.node))
+        }
+        Order::EndSeed(order) => ("give seed up", copy(order.database, order.node)),
+        Order::RemoveCopy(order) => ("remove copy", copy(order.database, order.node)),
     }
 }
 

@@ -90,7 +90,11 @@ fn cannot_begin(state: &ControlState, order: &BeginOperation) -> Option<FailedCh
     )
 }
 
-fn forget_old<V: StateView>(change: &mut Change<'_, V>, state: &ControlState, newest: u64) {
+pub(super) fn forget_old<V: StateView>(
+    change: &mut Change<'_, V>,
+    state: &ControlState,
+    newest: u64,
+) {
     let horizon = newest.saturating_sub(OPERATIONS_KEPT);
     let old = state.operations.iter().filter(|op| op.operation <= horizon && op.is_over());
     for operation in old {
@@ -98,11 +102,11 @@ fn forget_old<V: StateView>(change: &mut Change<'_, V>, state: &ControlState, ne
     }
 }
 
-fn put<V: StateView>(change: &mut Change<'_, V>, operation: &Operation) {
+pub(super) fn put<V: StateView>(change: &mut Change<'_, V>, operation: &Operation) {
     change.put(number_key(OPERATIONS, operation.operation), operation);
 }
 
-fn find<V: StateView>(
+pub(super) fn find<V: StateView>(
     change: &Change<'_, V>,
     id: u64,
 ) -> Result<core::result::Result<Operation, FailedCheck>, V> {
@@ -116,7 +120,7 @@ fn find<V: StateView>(
 
 /// The term that a step names must be that of the entry: what a deposed leader proposed and a later
 /// one committed on its behalf has no effect.
-fn wrong_term(subject: &str, at: LogId, term: u64) -> Option<FailedCheck> {
+pub(super) fn wrong_term(subject: &str, at: LogId, term: u64) -> Option<FailedCheck> {
     (term != at.term).then(|| {
         FailedCheck::new("control-term", subject, format!("{term}"), format!("{}", at.term))
             .advice("the sender is no longer the control leader")
@@ -228,6 +232,11 @@ pub(super) fn end<V: StateView>(
         Err(check) => return Ok(Verdict::failed(check)),
     };
     let ending = Ending::try_from(order.ending).unwrap_or(Ending::Unspecified);
+    if operation.kind() == OperationKind::SeedCopy && ending != Ending::Cancel {
+        let subject = format!("operation {}", order.operation);
+        let check = FailedCheck::new("seed-ends-itself", subject, "a seed", "cancelled only");
+        return Ok(Verdict::failed(check.advice("a seed ends with its own records")));
+    }
     let after = match ending {
         Ending::Done => OperationState::Done,
         Ending::Failed => OperationState::Failed,

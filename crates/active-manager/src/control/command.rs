@@ -27,7 +27,8 @@ pub struct Command {
     /// What.
     #[prost(
         oneof = "Order",
-        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27"
+        tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 40, 41, 42, \
+                43"
     )]
     pub order: Option<Order>,
 }
@@ -89,6 +90,95 @@ pub enum Order {
     /// The voters of a database changed.
     #[prost(message, tag = "27")]
     PlaceVoters(PlaceVoters),
+    /// A copy is built anew from another one.
+    #[prost(message, tag = "40")]
+    SeedCopy(SeedCopy),
+    /// The new copy is built and takes its place.
+    #[prost(message, tag = "41")]
+    AdvanceSeed(AdvanceSeed),
+    /// The new copy is admitted, or given up.
+    #[prost(message, tag = "42")]
+    EndSeed(EndSeed),
+    /// A database has one copy less.
+    #[prost(message, tag = "43")]
+    RemoveCopy(RemoveCopy),
+}
+
+/// See [`Order::SeedCopy`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SeedCopy {
+    /// Chosen by the caller; a repetition gets the first answer.
+    #[prost(string, tag = "1")]
+    pub request_id: String,
+    /// The database.
+    #[prost(uint64, tag = "2")]
+    pub database: u64,
+    /// Where the copy is built.
+    #[prost(uint64, tag = "3")]
+    pub node: u64,
+    /// From the copy on this node while it can be reached; 0: from the best one.
+    #[prost(uint64, tag = "4")]
+    pub from: u64,
+    /// Bytes per second; 0: no limit.
+    #[prost(uint64, tag = "5")]
+    pub limit: u64,
+    /// The node has no copy yet.
+    #[prost(bool, tag = "6")]
+    pub adds: bool,
+}
+
+/// See [`Order::AdvanceSeed`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AdvanceSeed {
+    /// The database.
+    #[prost(uint64, tag = "1")]
+    pub database: u64,
+    /// Where the copy was built.
+    #[prost(uint64, tag = "2")]
+    pub node: u64,
+    /// The new copy.
+    #[prost(uint64, tag = "3")]
+    pub replica: u64,
+    /// The control term of the leader that asks.
+    #[prost(uint64, tag = "4")]
+    pub term: u64,
+    /// What came of building it, for people.
+    #[prost(string, tag = "5")]
+    pub outcome: String,
+}
+
+/// See [`Order::EndSeed`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EndSeed {
+    /// The database.
+    #[prost(uint64, tag = "1")]
+    pub database: u64,
+    /// Where the copy stands.
+    #[prost(uint64, tag = "2")]
+    pub node: u64,
+    /// The new copy.
+    #[prost(uint64, tag = "3")]
+    pub replica: u64,
+    /// The control term of the leader that asks.
+    #[prost(uint64, tag = "4")]
+    pub term: u64,
+    /// Its digest was equal to the active copy's at one mark.
+    #[prost(bool, tag = "5")]
+    pub succeeded: bool,
+    /// What came of it, for people.
+    #[prost(string, tag = "6")]
+    pub outcome: String,
+}
+
+/// See [`Order::RemoveCopy`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RemoveCopy {
+    /// The database.
+    #[prost(uint64, tag = "1")]
+    pub database: u64,
+    /// Where the copy stands.
+    #[prost(uint64, tag = "2")]
+    pub node: u64,
 }
 
 /// See [`Order::SetNodePolicy`]. What is left out stays as it is.

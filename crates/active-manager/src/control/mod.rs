@@ -7,6 +7,7 @@
 //! | [`response`] | what became of it, rejections included |
 //! | [`activation`] | policies, suspensions, maintenance, settings, openings of gates |
 //! | [`operation`] | long operations and their steps |
+//! | [`seed`] | copies that are being built |
 //! | [`record`] | what is stored, and under which key |
 //! | [`definition`] | what a DAG is created from, and everything that can be wrong with it |
 //! | [`state`] | all records read at once, for decisions and for status |
@@ -16,11 +17,13 @@ pub mod activation;
 mod apply;
 mod apply_activation;
 mod apply_operation;
+mod apply_seed;
 pub mod command;
 pub mod definition;
 pub mod operation;
 pub mod record;
 pub mod response;
+pub mod seed;
 pub mod state;
 
 pub use activation::{
@@ -28,6 +31,7 @@ pub use activation::{
     OpeningRecord, Settings,
 };
 pub use apply::{apply, digest};
+pub(crate) use apply_seed::{object as copy_object, without};
 pub use command::{Command, CreateDag, CreateDatabase, Order, RegisterBoot};
 pub use definition::{Definition, FoundingReplica};
 pub use operation::{NextStep, Operation, OperationKind, OperationState, StepRecord};
@@ -36,4 +40,5 @@ pub use record::{
     SiteRecord, Timeouts,
 };
 pub use response::{FailedCheck, Outcome, Rejection, Response};
+pub use seed::{SeedPhase, SeedRecord};
 pub use state::ControlState;

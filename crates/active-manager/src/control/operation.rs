@@ -40,6 +40,8 @@ pub enum OperationKind {
     MoveSite = 4,
     /// A hook is run.
     Hook = 5,
+    /// A copy is built from another one.
+    SeedCopy = 20,
 }
 
 /// How an operation stands.

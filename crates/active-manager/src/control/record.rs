@@ -17,6 +17,7 @@
 //! | 0x1c | node | [`OpeningRecord`](super::OpeningRecord) |
 //! | 0x1d | (one) | [`Settings`](super::Settings) |
 //! | 0x1f | (one) | the content digest |
+//! | 0x20 | database, node | [`SeedRecord`](super::SeedRecord) |
 //! | 0xc0, 0xc1 | request id; time and request id | remembered requests |
 //!
 //! Numbers in keys are big endian, so that keys sort as numbers do.
@@ -253,6 +254,12 @@ pub struct ReplicaRecord {
     /// Whether it counts in quorums.
     #[prost(bool, tag = "4")]
     pub voter: bool,
+    /// It was built from another copy, and is never made of nothing.
+    #[prost(bool, tag = "5")]
+    pub seeded: bool,
+    /// Why it was never admitted as healthy; empty: nothing is held against it.
+    #[prost(string, tag = "6")]
+    pub unfit: String,
 }
 
 impl ReplicaRecord {

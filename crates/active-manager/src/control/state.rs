@@ -14,9 +14,10 @@ use super::activation::{
 };
 use super::operation::{OPERATIONS, Operation};
 use super::record::{
-    AUDIT, AuditRow, DAG, DATABASES, DagRecord, DatabaseRecord, LINEAGE, LineageLink, NODES,
-    NodeRecord, ReplicaRecord, SITES, SiteRecord, number_key,
+    AUDIT, AuditRow, COUNTERS, Counters, DAG, DATABASES, DagRecord, DatabaseRecord, LINEAGE,
+    LineageLink, NODES, NodeRecord, ReplicaRecord, SITES, SiteRecord, number_key,
 };
+use super::seed::{SEEDS, SeedRecord};
 use crate::change::{Fault, decode, read, read_table};
 use crate::placement::{Dag, Node};
 
@@ -45,6 +46,10 @@ pub struct ControlState {
     pub openings: Vec<OpeningRecord>,
     /// Of the whole DAG.
     pub settings: Settings,
+    /// Copies that are being built.
+    pub seeds: Vec<SeedRecord>,
+    /// Replica ids below this one were given out.
+    pub next_replica: u64,
 }
 
 impl ControlState {
@@ -65,6 +70,9 @@ impl ControlState {
             operations: read_table(view, OPERATIONS, "an operation")?,
             openings: read_table(view, OPENINGS, "an opening")?,
             settings: read(view, SETTINGS, "the settings")?.unwrap_or(Settings::DEFAULT),
+            seeds: read_table(view, SEEDS, "a seed")?,
+            next_replica: read::<V, Counters>(view, COUNTERS, "the counters")?
+                .map_or(0, |counters| counters.next_replica),
         }))
     }
 
@@ -117,6 +125,11 @@ impl ControlState {
         let others: Vec<NodeId> = others.filter(|node| !nodes.contains(node)).collect();
         nodes.extend(others);
         nodes
+    }
+
+    /// The copy of a database that is being built on a node.
+    pub fn seed(&self, database: DatabaseId, node: NodeId) -> Option<&SeedRecord> {
+        self.seeds.iter().find(|seed| seed.database() == database && seed.node() == node)
     }
 
     /// The site of a node; empty where there is no such node.
