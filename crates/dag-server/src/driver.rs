@@ -21,6 +21,7 @@ use dag_types::{Boot, DatabaseId, Generation, NodeId, ReplicaId, StoreId};
 use futures::{StreamExt, stream};
 use prost::Message as _;
 use replication::{Group, GroupSpec, Machine, Role};
+use seeding::SeedFault;
 use storage::copy_directory::OpenFault;
 use tokio::time::Instant;
 
@@ -115,12 +116,24 @@ struct CopyPlace {
     database: DatabaseId,
     generation: Generation,
     replica: ReplicaId,
+    /// It was built from another copy, and is never made of nothing.
+    seeded: bool,
+}
+
+/// Whether it may be over in a moment.
+fn passes(fault: &SeedFault) -> bool {
+    use OpenFault::{InUse, NoSpace};
+    let folder_in_use = matches!(fault, SeedFault::InUse { .. });
+    folder_in_use || matches!(fault, SeedFault::Copy(InUse { .. } | NoSpace { .. }))
 }
 
 /// Opens a copy on a thread that may wait for the disk; nothing where the runtime is ending.
-async fn open(node: Arc<Node>, place: CopyPlace) -> Option<Result<Opened, OpenFault>> {
-    let CopyPlace { database, generation, replica } = place;
-    let opening = move || node.store.open_copy(database, generation, replica);
+async fn open(node: Arc<Node>, place: CopyPlace) -> Option<Result<Opened, SeedFault>> {
+    let CopyPlace { database, generation, replica, seeded } = place;
+    let opening = move || match seeded {
+        true => node.store.open_seeded(database, generation, replica),
+        false => Ok(node.store.open_copy(database, generation, replica)?),
+    };
     tokio::task::spawn_blocking(opening).await.ok()
 }
 
@@ -139,7 +152,8 @@ struct Driver {
 enum Step {
     CreateDag,
     RegisterBoot(NodeId),
-    AddLearners(DatabaseId),
+    /// One change of a group's members at a time.
+    Members(DatabaseId),
 }
 
 impl Driver {
@@ -180,17 +194,19 @@ impl Driver {
         if member.peers.learn(&state) {
             member.registry.recheck_peers();
         }
+        let seeded: BTreeSet<DatabaseId> =
+            state.seeds.iter().map(active_manager::control::SeedRecord::database).collect();
         self.node.publish(state);
         for group in member.registry.groups() {
             settle(&self.node, &group);
+            group.keep_log(seeded.contains(&group.spec().database));
         }
     }
 
     async fn act(&mut self, member: &Member) {
         let control = self.node.control();
         let running = running(member, &self.node);
-        let failed: BTreeSet<DatabaseId> =
-            self.node.failed.lock().expect(UNPOISONED).keys().copied().collect();
+        let failed = self.node.failed.replicas();
         let actions = plan::decide(&Situation {
             node: self.node.id(),
             store: self.node.store_id(),
@@ -214,8 +230,8 @@ impl Driver {
         let now = Instant::now();
         let due = |database: &DatabaseId| self.not_before.get(database).is_none_or(|at| *at <= now);
         let places = starts.into_iter().filter_map(|action| match action {
-            Action::Start { database, generation, replica } if due(&database) => {
-                Some(CopyPlace { database, generation, replica })
+            Action::Start { database, generation, replica, seeded } if due(&database) => {
+                Some(CopyPlace { database, generation, replica, seeded })
             }
             _ => None,
         });
@@ -246,6 +262,13 @@ impl Driver {
             Action::AddLearners { database, learners } => {
                 self.add_learners(member, database, learners);
             }
+            Action::ChangeVoters { database, voters } => {
+                self.change_voters(member, database, voters);
+            }
+            Action::RemoveLearners { database, learners } => {
+                self.remove_learners(member, database, learners);
+            }
+            Action::Stop { database } => self.stop(member, database).await,
             Action::CreateDag => {
                 let order = Order::CreateDag(creation(member));
                 self.order(member, Step::CreateDag, order);
@@ -263,7 +286,7 @@ impl Driver {
     }
 
     async fn start(&mut self, member: &Member, place: CopyPlace, opened: Opened) {
-        let CopyPlace { database, generation, replica } = place;
+        let CopyPlace { database, generation, replica, .. } = place;
         let copy = CopyOf::new(database, generation, replica);
         journal_opening(&self.node, copy, &opened.path, opened.born);
         // The gate says more once the group is there.
@@ -272,40 +295,86 @@ impl Driver {
         let spec = GroupSpec { database, generation, replica, may_campaign, may_mount };
         match member.registry.start(spec, opened.copy, machine(database, &self.node)).await {
             Ok(group) => {
+                self.node.failed.forget(database);
                 settle(&self.node, &group);
-                tracing::info!(db = %database, %replica, born = opened.born, "copy started");
+                tracing::info!(db = %database, %replica, born = opened.born.is_some(), "copy started");
                 self.node.wake.notify_one();
             }
-            Err(error) => self.fail(database, copy, &error.to_string()),
+            Err(error) => self.fail(place, &error.to_string()),
         }
     }
 
     /// A passing reason is tried again; any other fault fails the copy for good.
-    fn not_opened(&mut self, place: CopyPlace, fault: &OpenFault) {
-        let CopyPlace { database, generation, replica } = place;
-        if matches!(fault, OpenFault::InUse { .. } | OpenFault::NoSpace { .. }) {
+    fn not_opened(&mut self, place: CopyPlace, fault: &SeedFault) {
+        let CopyPlace { database, replica, .. } = place;
+        if passes(fault) {
             tracing::warn!(db = %database, %replica, %fault, "copy not opened; tried again");
             self.not_before.insert(database, Instant::now() + AGAIN);
             return;
         }
-        self.fail(database, CopyOf::new(database, generation, replica), &fault.to_string());
+        self.fail(place, &fault.to_string());
     }
 
-    fn fail(&self, database: DatabaseId, copy: CopyOf, why: &str) {
+    fn fail(&self, place: CopyPlace, why: &str) {
+        let CopyPlace { database, generation, replica, .. } = place;
+        let copy = CopyOf::new(database, generation, replica);
+        self.node.failed.note(database, replica, why);
         tracing::error!(db = %database, why, "the copy is Failed");
         self.node.journal.write(&Event::ReplicaFailed { copy, why });
-        self.node.failed.lock().expect(UNPOISONED).insert(database, why.to_owned());
     }
 
     fn add_learners(&self, member: &Member, database: DatabaseId, learners: Vec<Place>) {
         let Some(group) = member.registry.get(database) else { return };
-        self.once(Step::AddLearners(database), async move {
+        self.once(Step::Members(database), async move {
             let added = group.add_learners(&members(&learners), Instant::now() + STEP).await;
             match added {
                 Ok(()) => tracing::info!(db = %database, ?learners, "learners added"),
                 Err(error) => tracing::debug!(db = %database, %error, "learners not added"),
             }
         });
+    }
+
+    fn change_voters(&self, member: &Member, database: DatabaseId, voters: BTreeSet<ReplicaId>) {
+        let Some(group) = member.registry.get(database) else { return };
+        self.once(Step::Members(database), async move {
+            match group.change_voters(&voters, Instant::now() + STEP).await {
+                Ok(()) => tracing::info!(db = %database, ?voters, "voters changed"),
+                Err(error) => tracing::debug!(db = %database, %error, "voters not changed"),
+            }
+        });
+    }
+
+    fn remove_learners(
+        &self,
+        member: &Member,
+        database: DatabaseId,
+        learners: BTreeSet<ReplicaId>,
+    ) {
+        let Some(group) = member.registry.get(database) else { return };
+        self.once(Step::Members(database), async move {
+            match group.remove_learners(&learners, Instant::now() + STEP).await {
+                Ok(()) => tracing::info!(db = %database, ?learners, "copies left the group"),
+                Err(error) => tracing::debug!(db = %database, %error, "copies not removed"),
+            }
+        });
+    }
+
+    /// Stops and closes a copy that was replaced or taken away.
+    async fn stop(&self, member: &Member, database: DatabaseId) {
+        let Some(group) = member.registry.get(database) else { return };
+        let spec = group.spec();
+        drop(group);
+        member.registry.stop(database).await;
+        let node = self.node.clone();
+        node.seeds.close_source(database);
+        let closing = tokio::task::spawn_blocking(move || node.store.close_copy(database));
+        if let Ok(Some(path)) = closing.await {
+            let copy = CopyOf::new(database, spec.generation, spec.replica);
+            self.node.journal.write(&Event::ReplicaClosed { copy, path: &path });
+        }
+        self.node.failed.forget(database);
+        tracing::info!(db = %database, replica = %spec.replica, "copy stopped: it left its place");
+        self.node.wake.notify_one();
     }
 
     /// Proposes an order of the node itself to the control group, which is led here.
@@ -384,10 +453,10 @@ fn running(member: &Member, node: &Node) -> BTreeMap<DatabaseId, Running> {
     let mut running = BTreeMap::new();
     for status in member.registry.status() {
         if let Some(reason) = &status.failed {
-            let mut failed = node.failed.lock().expect(UNPOISONED);
-            failed.entry(status.database).or_insert_with(|| reason.clone());
+            node.failed.note(status.database, status.replica, reason);
         }
         let vote = node.store.copy(status.database).and_then(|copy| copy.log().vote());
+        let voters = status.members.iter().filter(|member| member.voter);
         running.insert(
             status.database,
             Running {
@@ -395,6 +464,7 @@ fn running(member: &Member, node: &Node) -> BTreeMap<DatabaseId, Running> {
                 blank: status.last.is_none() && vote.is_none(),
                 leads: status.role == Role::Leader,
                 members: status.members.iter().map(|member| member.replica).collect(),
+                voters: voters.map(|member| member.replica).collect(),
                 joint: status.joint,
             },
         );

@@ -3,7 +3,7 @@
 //! A node is first [`Stage::Unprovisioned`], and answers only who it is. Once it is a member it has
 //! a [`Member`]: what it knows of the others, and the groups of its copies.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -27,12 +27,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Kind, Permit};
 use crate::clock;
+use crate::failures::Failures;
 use crate::formation::{Formation, Own, Refusal, Stage};
 use crate::gate::{self, NodeGate};
 use crate::journal::{Acknowledged, CopyOf, Event, Journal, Role};
 use crate::operations::Operations;
 use crate::peers::Peers;
 use crate::reports::Reports;
+use crate::seeds::{Seeds, giver};
 use crate::service::deadline;
 use crate::settings::Settings;
 use crate::status::{self, Hint};
@@ -74,7 +76,9 @@ pub struct Node {
     /// Steps of long operations that it took.
     pub steps: Steps,
     /// Why copies of this node have failed.
-    pub failed: Mutex<BTreeMap<DatabaseId, String>>,
+    pub failed: Failures,
+    /// Copies that are given to other nodes, and those that are built here.
+    pub seeds: Seeds,
     stage: watch::Sender<Stage>,
     control: watch::Sender<Option<Arc<ControlState>>>,
     member: OnceLock<Member>,
@@ -152,7 +156,8 @@ impl Node {
             stopping: CancellationToken::new(),
             operations: Operations::default(),
             steps: Steps::of(&store.root),
-            failed: Mutex::default(),
+            failed: Failures::default(),
+            seeds: Seeds::default(),
             stage: watch::Sender::new(stage),
             control: watch::Sender::new(None),
             member: OnceLock::new(),
@@ -266,6 +271,7 @@ impl Node {
         let options = options(&formation, &self.settings);
         let (link, sink) = (Arc::new(link), self.event_sink());
         let registry = Registry::gated(options, link, peers.clone(), sink, gate.clone());
+        registry.serve_seeds(giver::server(self));
         self.serve_peers(&registry);
         let member = Member { formation, peers, gate, registry };
         assert!(self.member.set(member).is_ok(), "joined once, under the stage's lock or at start");
@@ -304,14 +310,37 @@ impl Node {
         if let Some(group) = self.member()?.registry.get(database) {
             return Ok(group);
         }
-        let failed = self.failed.lock().expect(UNPOISONED).get(&database).cloned();
-        match failed {
+        match self.failed.of(database) {
             None => Err(status::not_active(database, self.hint(database))),
             Some(reason) => {
                 let error = replication::ProposeError::Failed { reason };
                 Err(status::propose(&error, database, self.hint(database)))
             }
         }
+    }
+
+    /// Fails this node's copy of a database, because its files are not as they were written. Another
+    /// copy takes over, and a new one is built in its place.
+    pub fn fail_copy(self: &Arc<Self>, database: DatabaseId, why: &str) {
+        let group = self.member().ok().and_then(|member| member.registry.get(database));
+        let Some(group) = group else { return };
+        let spec = group.spec();
+        if !self.failed.note(database, spec.replica, why) {
+            return;
+        }
+        tracing::error!(db = %database, why, "the copy is Failed");
+        let copy = CopyOf::new(database, spec.generation, spec.replica);
+        self.journal.write(&Event::ReplicaFailed { copy, why });
+        let node = self.clone();
+        tokio::spawn(async move {
+            let Ok(member) = node.member() else { return };
+            member.registry.stop(database).await;
+            node.seeds.close_source(database);
+            let closing = node.clone();
+            let closed = tokio::task::spawn_blocking(move || closing.store.close_copy(database));
+            drop(closed.await);
+            node.wake.notify_one();
+        });
     }
 
     /// Where a database is active, as far as this node knows: by its own copy's leader, else by
@@ -515,10 +544,9 @@ fn options(formation: &Formation, settings: &Settings) -> replication::Options {
 }
 
 /// The journal's line on where a copy lies.
-pub fn journal_opening(node: &Node, copy: CopyOf, path: &Path, born: bool) {
+pub fn journal_opening(node: &Node, copy: CopyOf, path: &Path, born: Option<&'static str>) {
     let store = node.store_id().to_string();
-    if born {
-        let why = "create";
+    if let Some(why) = born {
         node.journal.write(&Event::ReplicaBorn { copy, store: store.clone(), path, why });
     }
     node.journal.write(&Event::ReplicaOpened { copy, store, path });

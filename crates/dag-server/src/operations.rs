@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use active_manager::control::Operation;
+use active_manager::control::{Operation, OperationKind};
 use dag_types::DatabaseId;
 use replication::Role;
 
@@ -66,8 +66,11 @@ fn look(node: &Arc<Node>, seen: &BTreeSet<u64>) -> BTreeSet<u64> {
     let group = node.member().ok().and_then(|member| member.registry.get(DatabaseId::CONTROL));
     let (Some(group), Some(state)) = (group, node.control()) else { return BTreeSet::new() };
     let (Role::Leader, term) = group.role() else { return BTreeSet::new() };
-    let left: Vec<Operation> =
-        state.running().filter(|known| !node.operations.has(known.operation)).cloned().collect();
+    // A seed is carried on by every leader, from its record.
+    let ours = |known: &&Operation| {
+        known.kind() != OperationKind::SeedCopy && !node.operations.has(known.operation)
+    };
+    let left: Vec<Operation> = state.running().filter(ours).cloned().collect();
     let numbers = left.iter().map(|known| known.operation).collect();
     for operation in left.into_iter().filter(|known| seen.contains(&known.operation)) {
         let node = node.clone();

@@ -19,14 +19,14 @@ use crate::driver;
 use crate::formation::{LoadError, Stage};
 use crate::journal::{CopyOf, Event, Journal};
 use crate::node::Node;
-use crate::service::admin::AdminServer;
+use crate::service::admin::{AdminServer, lead_seeds};
 use crate::service::health::Health;
 use crate::service::mailbox::MailboxServer;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 use crate::tls::door::{self, Door};
 use crate::tls::{self, Tls};
-use crate::{balance, gate, leave, operations, sweep, tidy};
+use crate::{balance, gate, leave, operations, seeds, sweep, tidy};
 
 /// Why a node cannot run.
 #[derive(Debug, Error)]
@@ -157,6 +157,9 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     tokio::spawn(driver::collect_reports(node.clone()));
     tokio::spawn(driver::keep_house(node.clone()));
     tokio::spawn(sweep::run(node.clone()));
+    tokio::spawn(lead_seeds(node.clone()));
+    tokio::spawn(seeds::keep_house(node.clone()));
+    let builder = tokio::spawn(seeds::builder::run(node.clone()));
     tidy::start(&node).map_err(|error| Error::System(format!("start the tidy thread: {error}")))?;
     tracing::info!(
         node = %node.id(),
@@ -173,7 +176,7 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     tracing::info!(node = %node.id(), "stopping");
     leave::hand_over(node).await;
     node.stopping.cancel();
-    let ended = async { tokio::join!(mail, operators, driver, keeper) };
+    let ended = async { tokio::join!(mail, operators, driver, keeper, builder) };
     if tokio::time::timeout(GRACE, ended).await.is_err() {
         tracing::warn!("clients still had calls under way");
     }

@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use dag_types::{DatabaseId, Generation, Millis, NodeId, ReplicaId, StoreId};
 use replication::OpenCopy;
+use seeding::install::{self, InstallOrder};
+use seeding::{SeedFault, target};
 use storage::copy_directory::{CopyDirectory, CopyPlace, CopyStart, OpenFault};
 use storage::disk::{Disk, RealDisk};
 use storage::flusher::{Attached, FlushRules, Flusher, Pressure};
@@ -82,8 +84,8 @@ pub struct Opened {
     pub copy: Arc<OpenCopy>,
     /// Where it lies.
     pub path: PathBuf,
-    /// It was made just now.
-    pub born: bool,
+    /// It is new here, and how it came to be.
+    pub born: Option<&'static str>,
 }
 
 impl Store {
@@ -129,12 +131,7 @@ impl Store {
         generation: Generation,
         replica: ReplicaId,
     ) -> Result<Opened, OpenFault> {
-        let place = CopyPlace {
-            root: self.root.clone(),
-            volume: self.volume.clone(),
-            cache: self.cache.clone(),
-            folder: self.root.folder().join(COPIES).join(database.to_string()),
-        };
+        let place = self.place(database);
         let identity = self.root.copy_identity(database, generation, replica);
         let born = self.root.remembered(database, replica).is_none();
         let directory = if born {
@@ -142,13 +139,69 @@ impl Store {
         } else {
             CopyDirectory::open(&place, identity, &*self.engine)?
         };
-        let path = directory.path().to_path_buf();
-        let engine: Arc<dyn StateEngine> = self.engine.clone();
-        let copy = OpenCopy::new(directory, engine, self.volume.clone());
+        Ok(self.keep(directory, born.then_some("create")))
+    }
+
+    /// Opens a copy that was built from another one, or puts it in place where it was built and
+    /// is not there yet. What was never built is missing, and the copy has failed.
+    pub fn open_seeded(
+        &self,
+        database: DatabaseId,
+        generation: Generation,
+        replica: ReplicaId,
+    ) -> Result<Opened, SeedFault> {
+        let place = self.place(database);
+        let identity = self.root.copy_identity(database, generation, replica);
+        let staged = target::seed_folder(&place.folder, replica);
+        let installed = install::is_installed(&place, &identity)?;
+        if !installed && !self.disk.exists(&staged).unwrap_or(false) {
+            let folder = install::copy_folder(&place, &identity).display().to_string();
+            return Err(OpenFault::Missing { folder }.into());
+        }
+        let order = InstallOrder { place, identity, staged, vote: None };
+        let directory = install::install(&order, &*self.engine)?;
+        Ok(self.keep(directory, (!installed).then_some("seed")))
+    }
+
+    fn keep(&self, directory: CopyDirectory, born: Option<&'static str>) -> Opened {
+        let (path, identity) = (directory.path().to_path_buf(), *directory.identity());
+        let copy = OpenCopy::new(directory, self.engine(), self.volume.clone());
         let attached = self.flusher.attach(copy.clone());
         let held = Held { copy: copy.clone(), attached, identity, path: path.clone() };
-        self.held().insert(database, held);
-        Ok(Opened { copy, path, born })
+        self.held().insert(identity.database, held);
+        Opened { copy, path, born }
+    }
+
+    /// Where the copies of a database lie.
+    pub fn place(&self, database: DatabaseId) -> CopyPlace {
+        CopyPlace {
+            root: self.root.clone(),
+            volume: self.volume.clone(),
+            cache: self.cache.clone(),
+            folder: self.root.folder().join(COPIES).join(database.to_string()),
+        }
+    }
+
+    /// What states are opened with.
+    pub fn engine(&self) -> Arc<dyn StateEngine> {
+        self.engine.clone()
+    }
+
+    /// The databases that have a folder here, whatever is in it.
+    pub fn databases_on_disk(&self) -> std::io::Result<Vec<DatabaseId>> {
+        let names = match self.disk.list(&self.root.folder().join(COPIES)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            names => names?,
+        };
+        let number = |name: PathBuf| name.to_str()?.parse().ok().map(DatabaseId);
+        Ok(names.into_iter().filter_map(number).collect())
+    }
+
+    /// Closes a copy whose group was stopped; gives where it lies.
+    pub fn close_copy(&self, database: DatabaseId) -> Option<PathBuf> {
+        let Held { copy, attached, path, .. } = self.held().remove(&database)?;
+        drop(attached);
+        close(database, &copy).then_some(path)
     }
 
     /// An open copy.
@@ -179,12 +232,8 @@ impl Store {
         let mut closed = Vec::new();
         for (database, Held { copy, attached, identity, path }) in held {
             drop(attached);
-            let (done, waiting) = std::sync::mpsc::channel();
-            copy.close(Box::new(move |result| drop(done.send(result))));
-            match waiting.recv() {
-                Ok(Ok(())) => closed.push((identity, path)),
-                Ok(Err(fault)) => tracing::warn!(db = %database, %fault, "close a copy"),
-                Err(_) => tracing::warn!(db = %database, "a copy was not closed in good order"),
+            if close(database, &copy) {
+                closed.push((identity, path));
             }
         }
         self.volume.stop();
@@ -194,6 +243,18 @@ impl Store {
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<DatabaseId, Held>> {
         self.copies.lock().expect("no panic while the copies are locked")
     }
+}
+
+/// Waits until everything asked of a copy is durable; whether it was closed in good order.
+fn close(database: DatabaseId, copy: &OpenCopy) -> bool {
+    let (done, waiting) = std::sync::mpsc::channel();
+    copy.close(Box::new(move |result| drop(done.send(result))));
+    match waiting.recv() {
+        Ok(Ok(())) => return true,
+        Ok(Err(fault)) => tracing::warn!(db = %database, %fault, "close a copy"),
+        Err(_) => tracing::warn!(db = %database, "a copy was not closed in good order"),
+    }
+    false
 }
 
 /// Formatting says which disk this is, and nothing of any DAG. A folder that holds anything of a

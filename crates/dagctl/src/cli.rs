@@ -58,7 +58,7 @@ pub enum Command {
     /// Nodes: drain, undrain, block, allow (Exchange: Set-MailboxServer)
     #[command(subcommand)]
     Node(nodes::Node),
-    /// Copies: suspend, resume (Exchange: Suspend-MailboxDatabaseCopy)
+    /// Copies: suspend, resume, seed, reseed, add, remove (Exchange: Update-MailboxDatabaseCopy)
     #[command(subcommand)]
     Copy(nodes::Copy),
     /// Who did what, the newest last; any single node answers
@@ -190,6 +190,10 @@ mod tests {
             "dagctl dag settings",
             "dagctl dag set --move-block 600 --auto-balance false",
             "dagctl copy suspend DB1 --node n1 --activation-only",
+            "dagctl copy reseed DB1@n1 --from n2 --limit 100MB/s --follow",
+            "dagctl copy seed DB1@n1",
+            "dagctl copy add DB1@n4 --reason growth",
+            "dagctl copy remove DB1@n4",
             "dagctl events --last 5",
             "dagctl events --follow",
             "dagctl ops list",

@@ -51,6 +51,7 @@ const EDGES: [(&str, &[&str]); 14] = [
             "mail-mime",
             "mailbox",
             "replication",
+            "seeding",
             "storage",
         ],
     ),

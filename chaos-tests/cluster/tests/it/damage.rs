@@ -1,7 +1,8 @@
-//! A passive copy whose files are damaged is Failed; nothing is lost, and the service goes on.
+//! A passive copy whose files are damaged is Failed; nothing is lost, the service goes on, and a new
+//! copy is built by itself.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use cluster::damage::{cut, files_below, find, flip_bit};
@@ -75,9 +76,22 @@ async fn expect_failed_copy(
     let failed = |status: &serde_json::Value| {
         ask::copy_status(status, "DB1", &victim).is_some_and(|status| status.starts_with("Failed"))
     };
-    ask::wait_for(&cluster, "the damaged copy is Failed", Duration::from_secs(30), failed)?;
+    let status = ask::wait_for(&cluster, "the copy is Failed", Duration::from_secs(30), failed)?;
     deliver(&cluster, 200..300).await?;
-    expect_mails(&cluster, 300).await
+    expect_mails(&cluster, 300).await?;
+    // Nobody has to do anything: a new copy is built from a sound one.
+    let before = replica(&status, &victim);
+    let new =
+        |status: &serde_json::Value| status["healthy"] == true && replica(status, &victim) > before;
+    ask::wait_for(&cluster, "a new copy by itself", Duration::from_secs(90), new)?;
+    ask::expect_equal(&cluster, "DB1", 3)
+}
+
+/// The id of DB1's copy on a node.
+fn replica(status: &serde_json::Value, node: &str) -> Option<u64> {
+    let copies = status["copies"].as_array()?;
+    let found = copies.iter().find(|copy| copy["database"] == "DB1" && copy["node"] == node)?;
+    found["replica_id"].as_u64()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,6 +129,47 @@ async fn a_bit_flip_in_the_table_of_contents_of_a_state_fails_the_copy_and_nothi
         Ok(())
     })
     .await
+}
+
+/// What lies in a table is found damaged when it is read, and only the active copy is read from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bit_flip_in_a_mail_of_the_state_fails_the_copy_that_reads_it_and_another_answers()
+-> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let mut cluster = Scratch::shape("three-node").formed().await?;
+    cluster.dagctl(["db", "create", "DB1"])?;
+    ask::wait_healthy(&cluster, Duration::from_secs(30))?;
+    cluster.dagctl(["mailbox", "create", ADDRESS])?;
+    deliver(&cluster, 0..200).await?;
+    let victim = ask::passive(&cluster, "DB1")?;
+    // A node that ends in good order has flushed its states.
+    ensure!(cluster.stop(&victim)?, "{victim} had to be killed");
+    let files = files_of(&cluster, &victim, "state")?;
+    let of_kind = |kind: &'static str| {
+        move |path: &&PathBuf| path.extension().is_some_and(|suffix| suffix == kind)
+    };
+    let bodies = files.iter().find(of_kind("blob")).or(files.iter().find(of_kind("sst")));
+    let bodies = bodies.context("the state has tables")?;
+    flip_bit(bodies, std::fs::metadata(bodies)?.len() / 2)?;
+    cluster.restart(std::slice::from_ref(&victim)).await?;
+    let status = ask::wait_healthy(&cluster, Duration::from_secs(60))?;
+    let before = replica(&status, &victim);
+    // Its gate opens a moment after its start, and what the others heard of it is older.
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let moved = cluster.try_dagctl(["db", "move", "DB1", "--to", victim.as_str()])?;
+        if moved.status.success() {
+            break;
+        }
+        ensure!(Instant::now() < end, "{}", String::from_utf8_lossy(&moved.stderr));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    expect_mails(&cluster, 200).await?;
+    let new =
+        |status: &serde_json::Value| status["healthy"] == true && replica(status, &victim) > before;
+    ask::wait_for(&cluster, "a new copy by itself", Duration::from_secs(90), new)?;
+    ask::expect_equal(&cluster, "DB1", 3)?;
+    expect_mails(&cluster, 200).await
 }
 
 fn name(path: &Path) -> &str {

@@ -10,6 +10,7 @@ mod import;
 mod operations;
 mod overload;
 mod runbooks;
+mod seeding;
 mod single_node;
 mod storm;
 mod wiped;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use cluster::ask;
+use cluster::damage::{files_below, find, flip_bit};
 use cluster::trial::{Promise, Trial, now};
 use cluster::work::{Load, Work};
 use history::event::Phase;
@@ -218,5 +219,45 @@ async fn whole_dag_powered_off() -> anyhow::Result<()> {
     trial.cluster.restart(std::slice::from_ref(&dead)).await?;
     ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
     trial.fault("whole DAG powered off", &all, from, Some(now()))?;
+    end(trial, work).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copy_failed() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let promise = Promise {
+        reproduce: "cargo test --release -p cluster copy_failed",
+        faults: &["bit flip"],
+        acknowledged_min: 50,
+    };
+    let (mut trial, work) = under_load(promise, &["DB1"]).await?;
+    let victim = ask::passive(&trial.cluster, "DB1")?;
+    let from = now();
+    trial.cluster.kill(&victim)?;
+    let database = cluster::work::database_id(&ask::status(&trial.cluster)?, "DB1")?;
+    let copies = trial.cluster.node(&victim)?.folder.join("copies").join(database.to_string());
+    let files = files_below(&copies)?;
+    let is_log =
+        |path: &&std::path::PathBuf| path.parent().is_some_and(|folder| folder.ends_with("log"));
+    let mut logs = files.iter().filter(is_log);
+    let mail = logs.find_map(|log| Some((log, find(log, b"From: ").ok()??)));
+    let (log, at) = mail.context("a log with mail in it")?;
+    flip_bit(log, at + 3)?;
+    trial.cluster.restart(std::slice::from_ref(&victim)).await?;
+    let is = |wanted: &'static str| {
+        let victim = victim.clone();
+        move |status: &serde_json::Value| {
+            ask::copy_status(status, "DB1", &victim).is_some_and(|status| status == wanted)
+        }
+    };
+    ask::wait_for(&trial.cluster, "Failed", Duration::from_secs(30), is("Failed"))?;
+    trial.fault("bit flip", std::slice::from_ref(&victim), from, Some(now()))?;
+    let command = format!("copy seed DB1@{victim} --limit 100MB/s --follow");
+    let done = ask::json(&trial.cluster, &command)?;
+    ensure!(done["state"] == "Done", "{done}");
+    ask::wait_for(&trial.cluster, "Healthy", Duration::from_secs(30), is("Healthy"))?;
+    refused(&trial.cluster, &format!("copy seed DB1@{victim}"), "copy-not-sound")?;
+    let events = trial.cluster.dagctl(["events"])?;
+    ensure!(events.contains("admit copy"), "{events}");
     end(trial, work).await
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use active_manager::control::{ControlState, DatabaseRecord};
+use active_manager::control::{ControlState, DatabaseRecord, ReplicaRecord, SeedPhase, SeedRecord};
 use dag_types::{Boot, DatabaseId, Generation, NodeId, ReplicaId, StoreId};
 
 use crate::formation::Formation;
@@ -22,8 +22,8 @@ pub struct Situation<'a> {
     pub control: Option<&'a ControlState>,
     /// The copies that run here.
     pub running: &'a BTreeMap<DatabaseId, Running>,
-    /// The databases whose copy here has failed, and is not started again.
-    pub failed: &'a BTreeSet<DatabaseId>,
+    /// The copies here that have failed, and are not started again.
+    pub failed: &'a BTreeMap<DatabaseId, ReplicaId>,
     /// The greatest start of each node that was seen, with the store it was seen from.
     pub seen: &'a BTreeMap<NodeId, (StoreId, Boot)>,
 }
@@ -39,6 +39,8 @@ pub struct Running {
     pub leads: bool,
     /// The members that it knows, and whether a change of them is under way.
     pub members: BTreeSet<ReplicaId>,
+    /// Those that vote.
+    pub voters: BTreeSet<ReplicaId>,
     /// A change of the members is under way.
     pub joint: bool,
 }
@@ -63,6 +65,13 @@ pub enum Action {
         generation: Generation,
         /// The copy.
         replica: ReplicaId,
+        /// It was built from another copy: it is put in place, and never made of nothing.
+        seeded: bool,
+    },
+    /// Stop and close the copy that runs here: another one took its place, or it was taken away.
+    Stop {
+        /// The database.
+        database: DatabaseId,
     },
     /// Make this copy the first of its group. Only the first of the voters does that, and only
     /// while its copy holds nothing.
@@ -78,6 +87,20 @@ pub enum Action {
         database: DatabaseId,
         /// The copies that the group does not know yet.
         learners: Vec<Place>,
+    },
+    /// Let exactly these copies vote.
+    ChangeVoters {
+        /// The database.
+        database: DatabaseId,
+        /// All voters.
+        voters: BTreeSet<ReplicaId>,
+    },
+    /// Take copies out of the group that the control log does not name any more.
+    RemoveLearners {
+        /// The database.
+        database: DatabaseId,
+        /// They vote no longer.
+        learners: BTreeSet<ReplicaId>,
     },
     /// Propose the DAG's first entry.
     CreateDag,
@@ -99,7 +122,7 @@ pub fn decide(situation: &Situation<'_>) -> Vec<Action> {
         None => founding(situation, &mut actions),
         Some(state) => {
             for database in &state.databases {
-                for_database(situation, database, &mut actions);
+                for_database(situation, state, database, &mut actions);
             }
             if leads(situation, DatabaseId::CONTROL) {
                 register_boots(situation, state, &mut actions);
@@ -115,7 +138,7 @@ fn founding(situation: &Situation<'_>, actions: &mut Vec<Action>) {
     let Some(own) = replicas.iter().find(|copy| copy.node == situation.node) else { return };
     let database = DatabaseId::CONTROL;
     match situation.running.get(&database) {
-        None => start(situation, database, Generation::FIRST, own.replica, actions),
+        None => start(situation, database, Generation::FIRST, (own.replica, false), actions),
         Some(running) if running.blank => {
             if situation.formation.first_voter() == Some(situation.node) {
                 let voters = replicas.iter().filter(|copy| copy.voter);
@@ -131,43 +154,92 @@ fn founding(situation: &Situation<'_>, actions: &mut Vec<Action>) {
     }
 }
 
-fn for_database(situation: &Situation<'_>, record: &DatabaseRecord, actions: &mut Vec<Action>) {
+fn for_database(
+    situation: &Situation<'_>,
+    state: &ControlState,
+    record: &DatabaseRecord,
+    actions: &mut Vec<Action>,
+) {
     let database = record.id();
-    let Some(own) = record.replica_on(situation.node) else { return };
+    let running = situation.running.get(&database);
     // A copy lives and dies with the store that it was made on: a wiped node has another store,
     // and never makes the copies anew that its old one had.
-    if own.store() != situation.store {
-        return;
-    }
-    let Some(running) = situation.running.get(&database) else {
-        return start(situation, database, record.generation(), own.id(), actions);
+    let own = record.replica_on(situation.node).filter(|own| own.store() == situation.store);
+    let own = match (own, running) {
+        (Some(own), Some(running)) if running.replica == own.id() => own,
+        (Some(own), None) => {
+            let copy = (own.id(), own.seeded);
+            return start(situation, database, record.generation(), copy, actions);
+        }
+        (own, Some(running)) if database != DatabaseId::CONTROL && is_gone(state, own, running) => {
+            return actions.push(Action::Stop { database });
+        }
+        _ => return,
     };
+    let running = running.expect("it runs, or it would have been started");
     let first = record.replicas.first().is_some_and(|first| first.id() == own.id());
-    let places = |wanted: &dyn Fn(ReplicaId, bool) -> bool| -> Vec<Place> {
-        let wanted = record.replicas.iter().filter(|copy| wanted(copy.id(), copy.voter));
-        wanted.map(|copy| Place { replica: copy.id(), node: copy.node() }).collect()
-    };
     let never_formed = record.generation() == Generation::FIRST && running.blank;
     if never_formed && first && database != DatabaseId::CONTROL {
-        let voters = places(&|_, voter| voter);
+        let voters = places(record, |copy| copy.voter);
         actions.push(Action::Initialize { database, voters });
-    } else if running.leads && !running.joint {
-        let learners = places(&|replica, _| !running.members.contains(&replica));
-        if !learners.is_empty() {
-            actions.push(Action::AddLearners { database, learners });
-        }
+    } else if running.leads {
+        actions.extend(members(state, record, running));
     }
+}
+
+/// Whether the copy that runs here has left its place. Ids are given out in order, so a control log
+/// that names an older copy, or has not given this one out yet, is only behind.
+fn is_gone(state: &ControlState, own: Option<&ReplicaRecord>, running: &Running) -> bool {
+    match own {
+        Some(own) => running.replica < own.id(),
+        None => running.replica.0 < state.next_replica,
+    }
+}
+
+fn places(record: &DatabaseRecord, wanted: impl Fn(&ReplicaRecord) -> bool) -> Vec<Place> {
+    let wanted = record.replicas.iter().filter(|copy| wanted(copy));
+    wanted.map(|copy| Place { replica: copy.id(), node: copy.node() }).collect()
+}
+
+/// What the leader of a group has to change about its members, one thing at a time: copies join as
+/// learners, then the voters are changed at once, then those leave that the control log does not
+/// name any more. A copy that is replaced keeps its vote until the new one is admitted.
+fn members(state: &ControlState, record: &DatabaseRecord, running: &Running) -> Option<Action> {
+    let database = record.id();
+    // Somebody gave out ids that this control log does not know: it is behind.
+    if running.members.iter().any(|member| member.0 >= state.next_replica) {
+        return None;
+    }
+    let learners = places(record, |copy| !running.members.contains(&copy.id()));
+    if !learners.is_empty() {
+        return (!running.joint).then_some(Action::AddLearners { database, learners });
+    }
+    let joins =
+        |seed: &&SeedRecord| seed.database() == database && seed.phase() == SeedPhase::Joining;
+    if database == DatabaseId::CONTROL || state.seeds.iter().any(|seed| joins(&seed)) {
+        return None;
+    }
+    let named: BTreeSet<ReplicaId> = record.replicas.iter().map(ReplicaRecord::id).collect();
+    let left: BTreeSet<ReplicaId> = running.members.difference(&named).copied().collect();
+    let voting = record.replicas.iter().filter(|copy| copy.voter);
+    let voters: BTreeSet<ReplicaId> = voting.clone().map(ReplicaRecord::id).collect();
+    let admitted = voting.clone().any(|copy| copy.seeded && !running.voters.contains(&copy.id()));
+    if voters != running.voters && (admitted || !left.is_empty()) {
+        return Some(Action::ChangeVoters { database, voters });
+    }
+    let leaves = !left.is_empty() && !running.joint;
+    leaves.then_some(Action::RemoveLearners { database, learners: left })
 }
 
 fn start(
     situation: &Situation<'_>,
     database: DatabaseId,
     generation: Generation,
-    replica: ReplicaId,
+    (replica, seeded): (ReplicaId, bool),
     actions: &mut Vec<Action>,
 ) {
-    if !situation.failed.contains(&database) {
-        actions.push(Action::Start { database, generation, replica });
+    if situation.failed.get(&database) != Some(&replica) {
+        actions.push(Action::Start { database, generation, replica, seeded });
     }
 }
 

@@ -120,7 +120,7 @@ struct Case {
     store: StoreId,
     control: Option<ControlState>,
     running: BTreeMap<DatabaseId, Running>,
-    failed: BTreeSet<DatabaseId>,
+    failed: BTreeMap<DatabaseId, ReplicaId>,
     seen: BTreeMap<NodeId, (StoreId, Boot)>,
 }
 
@@ -131,7 +131,7 @@ impl Case {
             store: store(node),
             control: None,
             running: BTreeMap::new(),
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
             seen: BTreeMap::new(),
         }
     }
@@ -157,7 +157,9 @@ impl Case {
         let record = control().database(database).unwrap().clone();
         let own = record.replica_on(NodeId(self.node)).unwrap().id();
         let members = record.replicas.iter().map(|copy| copy.id()).collect();
-        let mut running = Running { replica: own, members, ..Running::default() };
+        let voters = record.replicas.iter().filter(|copy| copy.voter).map(|copy| copy.id());
+        let voters = voters.collect();
+        let mut running = Running { replica: own, members, voters, ..Running::default() };
         change(&mut running);
         self.running.insert(database, running);
     }
@@ -181,7 +183,8 @@ fn a_new_member_starts_its_control_copy_and_nothing_else() {
     let database = DatabaseId::CONTROL;
     for node in 1..=5 {
         let replica = ReplicaId(node);
-        let start = Action::Start { database, generation: Generation::FIRST, replica };
+        let generation = Generation::FIRST;
+        let start = Action::Start { database, generation, replica, seeded: false };
         assert_eq!(Case::founding(node).decide(), [start]);
     }
 }
@@ -234,9 +237,12 @@ fn a_wiped_node_makes_none_of_its_old_copies_again() {
 #[test]
 fn a_failed_copy_is_not_started_again() {
     let mut case = Case::settled(1);
-    case.running.remove(&DB1);
-    case.failed.insert(DB1);
+    let replica = case.running.remove(&DB1).unwrap().replica;
+    case.failed.insert(DB1, replica);
     assert_eq!(case.decide(), []);
+    // Another copy that takes its place is.
+    case.failed.insert(DB1, ReplicaId(replica.0 - 1));
+    assert!(matches!(case.decide()[..], [Action::Start { .. }]));
 }
 
 #[test]
@@ -282,4 +288,71 @@ fn the_control_leader_registers_newer_starts_of_known_stores() {
     let boot = Boot { counter: 1, id: 10 };
     let register = Action::RegisterBoot { node: NodeId(2), store: store(2), boot };
     assert_eq!(case.decide(), [register]);
+}
+
+/// The leader of a database, one of whose copies was replaced by replica 90; the old one's id.
+fn replaced(voter: bool) -> (Case, ReplicaId) {
+    let mut case = Case::settled(1);
+    let state = case.control.as_mut().unwrap();
+    state.next_replica = 91;
+    let record = state.databases.iter_mut().find(|record| record.id() == DB1).unwrap();
+    let copy = record.replicas.iter_mut().find(|copy| copy.node == 2).unwrap();
+    let old = copy.id();
+    (copy.replica, copy.voter, copy.seeded) = (90, voter, true);
+    case.runs(DB1, |running| running.leads = true);
+    (case, old)
+}
+
+#[test]
+fn a_copy_that_was_replaced_keeps_its_vote_until_the_new_one_is_admitted() {
+    let (mut case, old) = replaced(false);
+    let place = Place { replica: ReplicaId(90), node: NodeId(2) };
+    assert_eq!(case.decide(), [Action::AddLearners { database: DB1, learners: vec![place] }]);
+    case.running.get_mut(&DB1).unwrap().members.insert(ReplicaId(90));
+    let (database, node, phase) = (DB1.0, 2, SeedPhase::Joining.into());
+    let seed = SeedRecord { database, node, replica: 90, phase, ..SeedRecord::default() };
+    case.control.as_mut().unwrap().seeds.push(seed);
+    assert_eq!(case.decide(), [], "it is compared first");
+
+    let (mut case, _) = replaced(true);
+    let running = case.running.get_mut(&DB1).unwrap();
+    running.members.insert(ReplicaId(90));
+    let mut voters = running.voters.clone();
+    voters.remove(&old);
+    voters.insert(ReplicaId(90));
+    let change = Action::ChangeVoters { database: DB1, voters: voters.clone() };
+    assert_eq!(case.decide(), [change]);
+    case.running.get_mut(&DB1).unwrap().voters = voters;
+    let learners = BTreeSet::from([old]);
+    assert_eq!(case.decide(), [Action::RemoveLearners { database: DB1, learners }]);
+}
+
+#[test]
+fn a_control_log_that_is_behind_changes_no_members_and_stops_no_copy() {
+    let (mut case, _) = replaced(true);
+    case.control.as_mut().unwrap().next_replica = 90;
+    case.running.get_mut(&DB1).unwrap().members.insert(ReplicaId(90));
+    assert_eq!(case.decide(), []);
+    let mut newer = Case::settled(2);
+    newer.runs(DB1, |running| running.replica = ReplicaId(90));
+    assert_eq!(newer.decide(), []);
+}
+
+#[test]
+fn a_node_stops_a_copy_that_was_replaced_or_taken_away_and_puts_the_new_one_in_place() {
+    let (case, _) = replaced(false);
+    let mut target = Case { node: 2, store: store(2), ..case };
+    target.runs(DB1, |_| ());
+    target.running.retain(|database, _| *database == DB1);
+    let stops = |actions: &[Action]| actions.contains(&Action::Stop { database: DB1 });
+    assert!(stops(&target.decide()));
+    target.running.clear();
+    let starts = target.decide();
+    let (database, generation, replica) = (DB1, Generation::FIRST, ReplicaId(90));
+    assert!(starts.contains(&Action::Start { database, generation, replica, seeded: true }));
+    let mut removed = Case::settled(2);
+    let state = removed.control.as_mut().unwrap();
+    let record = state.databases.iter_mut().find(|record| record.id() == DB1).unwrap();
+    record.replicas.retain(|copy| copy.node != 2);
+    assert!(stops(&removed.decide()));
 }

@@ -22,7 +22,13 @@ pub fn may_be_active(control: Option<&ControlState>, node: NodeId, database: Dat
     let only_here = [node_policy.policy, state.database_policy(database).policy]
         .contains(&(ActivationPolicy::IntrasiteOnly as i32));
     let elsewhere = !record.active_site.is_empty() && state.site_of(node) != record.active_site;
+    // One that is built anew gives its place away in a moment; one that is not admitted never
+    // was compared with the active copy.
+    let replaced = state.seed(database, node).is_some();
+    let unfit = record.replica_on(node).is_some_and(|copy| !copy.unfit.is_empty());
     !(copy.suspended
+        || replaced
+        || unfit
         || copy.activation_suspended
         || node_policy.policy == blocked
         || state.database_policy(database).policy == blocked

@@ -10,6 +10,8 @@ mod listing;
 mod moves;
 mod orders;
 pub(crate) mod plan;
+mod seeding;
+mod seeds;
 mod settings;
 mod show;
 mod verify;
@@ -26,6 +28,8 @@ use tonic::{Request, Response, Status};
 use crate::node::Node;
 use crate::service::deadline;
 pub(crate) use orders::Asker;
+
+pub use seeding::lead as lead_seeds;
 
 /// The service of one node.
 #[derive(Clone)]
@@ -197,6 +201,22 @@ impl DagAdminService for AdminServer {
     ) -> Result<Response<api::ChangeSettingsResponse>, Status> {
         let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
         respond(self.change_settings(&request.into_inner(), asker, deadline).await)
+    }
+
+    async fn seed_copy(
+        &self,
+        request: Request<api::SeedCopyRequest>,
+    ) -> Result<Response<api::SeedCopyResponse>, Status> {
+        let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
+        respond(self.seed_copy(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn remove_copy(
+        &self,
+        request: Request<api::RemoveCopyRequest>,
+    ) -> Result<Response<api::RemoveCopyResponse>, Status> {
+        let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
+        respond(self.remove_copy(request.into_inner(), asker, deadline).await)
     }
 
     async fn plan_balance(

@@ -34,6 +34,8 @@ use dag_types::{DatabaseId, MailboxId};
 use futures::Stream;
 use mailbox::{Command, Operation, Outcome, query};
 use prost::Message as _;
+use replication::ProposeError;
+use storage::state::StateError;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -179,7 +181,16 @@ impl MailboxServer {
                 reading.still()?;
                 value.map(|value| Seen { value, token, staleness })
             }
-            Ok(Err(fault)) => Err(status::fault(&fault, database)),
+            Ok(Err(fault)) => {
+                // A record that makes no sense is the same on every copy; a damaged file is not.
+                if let ReadFault::Store(StateError::Damaged { .. }) = &fault {
+                    let reason = fault.to_string();
+                    self.node.fail_copy(database, &reason);
+                    let failed = ProposeError::Failed { reason };
+                    return Err(status::propose(&failed, database, None));
+                }
+                Err(status::fault(&fault, database))
+            }
             Err(_) => Err(Problem::new(Reason::Internal, "a read ended without an answer")),
         }
     }

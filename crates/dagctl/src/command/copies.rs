@@ -4,6 +4,7 @@ use dag_api::admin::v1::{CopyStatus, DatabaseCopy};
 use serde::Serialize;
 
 use crate::admin::Admin;
+use crate::command::seed::SeedLine;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::names::{Names, suggestion};
@@ -40,6 +41,8 @@ pub struct CopyLine {
     pub age_ms: u64,
     /// Why it is not Mounted or Healthy.
     pub message: String,
+    /// The new copy that is built here; null: none.
+    pub seed: Option<SeedLine>,
 }
 
 /// Shows the copies of one database, on one node, or all.
@@ -87,6 +90,7 @@ pub fn line(copy: &DatabaseCopy, names: &Names) -> CopyLine {
         replica_id: copy.replica_id,
         age_ms: copy.age_ms,
         message: copy.message.clone(),
+        seed: copy.seed.as_ref().map(|seed| SeedLine::of(seed, names)),
     }
 }
 

@@ -12,5 +12,6 @@ pub mod mail;
 pub mod mailbox;
 pub mod moves;
 pub mod node;
+pub mod seed;
 pub mod status;
 pub mod trace;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::admin::{Admin, Client};
 use crate::command::follow::{self, OperationLine};
+use crate::command::seed;
 use crate::failure::Failure;
 use crate::names::Names;
 use crate::output::Form;
@@ -79,6 +80,8 @@ pub enum Copy {
     Suspend(CopyArgs),
     /// The copy may be made active again
     Resume(CopyArgs),
+    #[command(flatten)]
+    Build(seed::Build),
 }
 
 /// Which copy.
@@ -182,6 +185,7 @@ pub async fn run_copy(command: Copy, admin: &Admin, form: Form) -> Result<(), Fa
     let (args, suspended) = match command {
         Copy::Suspend(args) => (args, true),
         Copy::Resume(args) => (args, false),
+        Copy::Build(build) => return seed::run(build, admin, form).await,
     };
     let names = Names::of(&admin.get_status().await?);
     let (database_name, node_id) = (args.database.clone(), names.number(&args.node)?);

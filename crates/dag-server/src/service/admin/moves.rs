@@ -126,7 +126,7 @@ impl AdminServer {
 
     /// Asks every other node how it stands now: what was heard a second ago may be of before the
     /// last move.
-    async fn ask_all(&self, member: &Member) {
+    pub(super) async fn ask_all(&self, member: &Member) {
         let own = self.node.id();
         let others = member.peers.members().into_iter().filter(|(id, _)| *id != own);
         let asking = others.map(|(id, _)| async move {

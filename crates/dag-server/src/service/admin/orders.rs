@@ -21,6 +21,8 @@ use super::AdminServer;
 use super::carry::Carrying;
 use super::moves::named;
 use super::plan::{Evacuate, Plan, Rebalance, parent};
+use super::seeds;
+use super::show::known_copies;
 use crate::admission::Kind;
 use crate::clock;
 use crate::machine::View;
@@ -110,8 +112,9 @@ impl AdminServer {
     pub(super) fn operations(&self) -> Result<api::ListOperationsResponse, Problem> {
         self.node.member()?;
         let state = self.node.control();
+        let copies = known_copies(&self.node);
         let operations = state.iter().flat_map(|state| &state.operations);
-        let operations = operations.map(operation).collect();
+        let operations = operations.map(|known| operation(known, &copies)).collect();
         Ok(api::ListOperationsResponse { operations, age: Some(self.age()) })
     }
 
@@ -268,7 +271,14 @@ fn order_of(state: &ControlState, change: Option<Change>) -> Result<Order, Probl
     })
 }
 
-fn operation(known: &active_manager::control::Operation) -> api::Operation {
+fn operation(
+    known: &active_manager::control::Operation,
+    copies: &[api::DatabaseCopy],
+) -> api::Operation {
+    let found = copies.iter().filter_map(|copy| copy.seed.as_ref());
+    let mut found = found.filter(|seed| seed.operation == known.operation);
+    let seed = found.next().filter(|_| !known.is_over()).cloned();
+    let live = seed.as_ref().map(seeds::words);
     let begun = known.begun.clone().unwrap_or_default();
     let plan = Plan::of(known);
     let request = plan.as_ref().map_or("", |plan| match plan {
@@ -296,8 +306,10 @@ fn operation(known: &active_manager::control::Operation) -> api::Operation {
         reason: begun.reason,
         begin_ms: begun.at_ms,
         end_ms: known.ended_ms,
-        outcome: known.outcome.clone(),
+        // While it runs: how far it is.
+        outcome: live.unwrap_or_else(|| known.outcome.clone()),
         steps: steps.collect(),
+        seed,
     }
 }
 

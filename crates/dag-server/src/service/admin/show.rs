@@ -9,7 +9,7 @@ use dag_api::admin::v1 as api;
 use dag_types::{CopyStatus, DatabaseId, Generation, LogId, NodeId};
 use replication::{GroupStatus, Role};
 
-use super::{AdminServer, gates};
+use super::{AdminServer, gates, seeds};
 use crate::formation::Stage;
 use crate::machine::View;
 use crate::node::Node;
@@ -322,7 +322,7 @@ pub(super) fn known_copies(node: &Node) -> Vec<api::DatabaseCopy> {
 /// told all the same, or the others would wait for it for ever.
 fn failed_control_copy(node: &Node) -> Option<api::DatabaseCopy> {
     let database = DatabaseId::CONTROL;
-    let reason = node.failed.lock().expect("no panic while held").get(&database).cloned()?;
+    let reason = node.failed.of(database)?;
     let replicas = node.member().ok()?.formation.control_replicas();
     let own = replicas.iter().find(|copy| copy.node == node.id())?;
     let copy = api::DatabaseCopy {
@@ -351,6 +351,7 @@ fn all_copies(node: &Node, state: &ControlState) -> Vec<api::DatabaseCopy> {
             copy.activation_preference = place as u32 + 1;
             copies.push(copy);
         }
+        copies.extend(seeds::copies_more(node, state, record));
         reckon_queues(&mut copies[from..]);
     }
     copies
@@ -373,7 +374,7 @@ fn reckon_queues(copies: &mut [api::DatabaseCopy]) {
     }
 }
 
-fn blank_copy(record: &DatabaseRecord, replica: &ReplicaRecord) -> api::DatabaseCopy {
+pub(super) fn blank_copy(record: &DatabaseRecord, replica: &ReplicaRecord) -> api::DatabaseCopy {
     api::DatabaseCopy {
         database_id: record.database,
         database_name: record.name.clone(),
@@ -387,8 +388,11 @@ fn blank_copy(record: &DatabaseRecord, replica: &ReplicaRecord) -> api::Database
 
 fn own_copy(node: &Node, record: &DatabaseRecord, replica: &ReplicaRecord) -> api::DatabaseCopy {
     let copy = blank_copy(record, replica);
-    let failed = node.failed.lock().expect("no panic while held").get(&record.id()).cloned();
-    if let Some(reason) = failed {
+    let copy = seeds::with_progress(node, copy);
+    if let Some(copy) = seeds::instead(node, replica, &copy) {
+        return copy;
+    }
+    if let Some(reason) = node.failed.of_copy(record.id(), replica.id()) {
         let message = format!("{reason}; the copy comes back by reseeding");
         return with_status(copy, CopyStatus::Failed, message);
     }
@@ -398,11 +402,13 @@ fn own_copy(node: &Node, record: &DatabaseRecord, replica: &ReplicaRecord) -> ap
         return with_status(copy, CopyStatus::Failed, message.into());
     }
     let group = node.member().ok().and_then(|member| member.registry.get(record.id()));
-    let Some(group) = group else {
+    // The copy that it replaces may still be closing.
+    let Some(group) = group.filter(|group| group.replica() == replica.id()) else {
         return with_status(copy, CopyStatus::Initializing, "it is being opened".into());
     };
     let status = group.status();
     let (word, message) = judge(&status, !group_needs_mount(record));
+    let (word, message) = seeds::of_running(&copy, replica, word, message);
     let index = |at: Option<LogId>| at.map_or(0, |at| at.index);
     let copy = api::DatabaseCopy {
         last_log_index: index(status.last),
@@ -410,7 +416,7 @@ fn own_copy(node: &Node, record: &DatabaseRecord, replica: &ReplicaRecord) -> ap
         term: status.term,
         ..copy
     };
-    with_status(copy, word, message.into())
+    with_status(copy, word, message)
 }
 
 fn group_needs_mount(record: &DatabaseRecord) -> bool {
@@ -441,7 +447,11 @@ fn judge(status: &GroupStatus, leading_is_mounted: bool) -> (CopyStatus, &'stati
 }
 
 /// A copy on another node, by that node's last word.
-fn others_copy(node: &Node, record: &DatabaseRecord, replica: &ReplicaRecord) -> api::DatabaseCopy {
+pub(super) fn others_copy(
+    node: &Node,
+    record: &DatabaseRecord,
+    replica: &ReplicaRecord,
+) -> api::DatabaseCopy {
     let blank = blank_copy(record, replica);
     let Some(report) = node.reports.of(replica.node()) else {
         let message = "its node was not heard since this one started";
@@ -460,7 +470,7 @@ fn others_copy(node: &Node, record: &DatabaseRecord, replica: &ReplicaRecord) ->
     copy
 }
 
-fn with_status(
+pub(super) fn with_status(
     mut copy: api::DatabaseCopy,
     status: CopyStatus,
     message: String,

@@ -116,7 +116,7 @@ impl AdminServer {
         request: &api::GetCopyDigestRequest,
     ) -> Result<api::GetCopyDigestResponse, Problem> {
         let database = DatabaseId(request.database_id);
-        let failed = self.node.failed.lock().expect("no panic while held").get(&database).cloned();
+        let failed = self.node.failed.of(database);
         let mut digest = api::CopyDigest {
             node_id: self.node.id().0,
             lineage: Some(self.node.lineage().into()),

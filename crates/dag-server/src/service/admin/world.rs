@@ -15,7 +15,7 @@ use crate::node::Member;
 impl AdminServer {
     /// Everything that was heard, in the words of decisions. What is older than `fresh` was said by a
     /// node that does not answer now.
-    pub(super) fn reports(&self, member: &Member, fresh: Duration) -> Reports {
+    pub fn reports(&self, member: &Member, fresh: Duration) -> Reports {
         let group = member.registry.get(DatabaseId::CONTROL);
         let control = group.map(|group| group.status());
         let copies = known_copies(&self.node);

@@ -1,0 +1,313 @@
+//! The target: copies that the control log wants here are built, each by a thread of its own.
+//!
+//! What is durable is on record beside the files, so a killed node goes on where it was. A source
+//! that is lost is replaced by the next one, and what was received from the first is kept as far as
+//! the digests agree.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use active_manager::control::{SeedPhase, SeedRecord};
+use active_manager::seed;
+use dag_api::peer::v1 as pb;
+use dag_types::{NodeId, ReplicaId};
+use futures::StreamExt;
+use replication::link::{LinkError, Pipe};
+use seeding::install;
+use seeding::progress::{Phase, Progress};
+use seeding::target::{SeedOrder, Step, Target, seed_folder};
+use seeding::wire::{Reply, Request};
+use seeding::{SeedFault, wire::WireFault};
+use tokio::runtime::Handle;
+
+use super::wire;
+use crate::node::Node;
+use crate::reports::STALE;
+use crate::service::admin::AdminServer;
+
+/// How often it is looked for what to build.
+const LOOK: Duration = Duration::from_millis(250);
+/// How long a source may be silent. A slow limit makes it wait before every range.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a seed waits before it tries the next source.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A copy that a thread builds.
+struct Building {
+    stop: Arc<AtomicBool>,
+    thread: tokio::task::JoinHandle<()>,
+}
+
+/// Builds what the control log wants here, until the node is stopped.
+pub async fn run(node: Arc<Node>) {
+    let mut building: BTreeMap<ReplicaId, Building> = BTreeMap::new();
+    while !node.stopping.is_cancelled() {
+        look(&node, &mut building);
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = node.stopping.cancelled() => {}
+        }
+    }
+    for (_, Building { stop, thread }) in building {
+        stop.store(true, Ordering::SeqCst);
+        let _ = thread.await;
+    }
+}
+
+fn look(node: &Arc<Node>, building: &mut BTreeMap<ReplicaId, Building>) {
+    building.retain(|_, running| !running.thread.is_finished());
+    let Some(state) = node.control() else { return };
+    let here = |seed: &&SeedRecord| seed.node() == node.id() && seed.store() == node.store_id();
+    let mut wanted: Vec<&SeedRecord> = state.seeds.iter().filter(here).collect();
+    wanted.sort_by_key(|seed| seed.operation);
+    let known = |replica: &ReplicaId| wanted.iter().any(|seed| seed.replica() == *replica);
+    node.seeds.held().retain(|replica, _| known(replica));
+    wanted.retain(|seed| seed.phase() == SeedPhase::Building);
+    for (replica, running) in building.iter() {
+        if !wanted.iter().any(|seed| seed.replica() == *replica) {
+            running.stop.store(true, Ordering::SeqCst);
+        }
+    }
+    for seed in wanted {
+        let shown = node.seeds.shown(seed.replica()).unwrap_or_default();
+        let over = shown.failed || shown.progress.phase >= Phase::Built;
+        if over || building.contains_key(&seed.replica()) {
+            continue;
+        }
+        let waits = building.len() >= seed::PER_NODE;
+        node.seeds.show(seed.replica(), |shown| shown.waits = waits);
+        if !waits {
+            building.insert(seed.replica(), start(node, seed));
+        }
+    }
+}
+
+fn start(node: &Arc<Node>, seed: &SeedRecord) -> Building {
+    let stop = Arc::new(AtomicBool::new(false));
+    let build = Build {
+        node: node.clone(),
+        seed: seed.clone(),
+        stop: stop.clone(),
+        runtime: Handle::current(),
+    };
+    let thread = tokio::task::spawn_blocking(move || build.run());
+    Building { stop, thread }
+}
+
+/// Why a connection to a source ended.
+enum Ended {
+    /// The copy is built.
+    Built,
+    /// The node stops, or nobody wants the copy any more.
+    Stopped,
+    /// Another connection is needed.
+    Reconnect(String),
+}
+
+struct Build {
+    node: Arc<Node>,
+    seed: SeedRecord,
+    stop: Arc<AtomicBool>,
+    runtime: Handle,
+}
+
+impl Build {
+    fn run(&self) {
+        let replica = self.seed.replica();
+        let (database, operation) = (self.seed.database(), self.seed.operation);
+        tracing::info!(db = %database, %replica, operation, "a copy is built");
+        match self.build() {
+            Ok(true) => {
+                tracing::info!(db = %database, %replica, operation, "the copy is built");
+                self.show(|shown| shown.progress.phase = shown.progress.phase.max(Phase::Built));
+            }
+            Ok(false) => {}
+            Err(fault) => {
+                tracing::error!(db = %database, %replica, %fault, "the copy cannot be built");
+                let failed = is_final(&fault);
+                self.show(|shown| {
+                    (shown.message, shown.failed) = (fault.to_string(), failed);
+                });
+                if !failed {
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+    }
+
+    fn show(&self, change: impl FnOnce(&mut super::Shown)) {
+        self.node.seeds.show(self.seed.replica(), change);
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst) || self.node.stopping.is_cancelled()
+    }
+
+    /// Whether the copy is built; not where it was stopped.
+    fn build(&self) -> Result<bool, SeedFault> {
+        let (store, seed) = (&self.node.store, &self.seed);
+        let place = store.place(seed.database());
+        let identity = store.root.copy_identity(seed.database(), seed.generation(), seed.replica());
+        // A control log that is read again after a restart may be behind.
+        if install::is_installed(&place, &identity)? {
+            return Ok(true);
+        }
+        let order = SeedOrder {
+            identity,
+            at_least: None,
+            reserve_bytes: self.node.settings.budget.disk_reserve.0,
+            link_from: None,
+        };
+        let disk = store.disk.clone();
+        disk.create_dir_all(&place.folder).map_err(|fault| SeedFault::Disk {
+            operation: "make the database's folder",
+            folder: place.folder.display().to_string(),
+            detail: fault.to_string(),
+        })?;
+        let folder = seed_folder(&place.folder, seed.replica());
+        let mut target = Target::open(disk, &folder, order)?;
+        let mut turn = 0;
+        while !self.stopped() {
+            self.tell(&target, None, "");
+            if target.is_built() {
+                return Ok(true);
+            }
+            let Some(source) = self.source(turn) else {
+                self.tell(&target, None, "no healthy copy answers to build it from");
+                std::thread::sleep(PAUSE);
+                continue;
+            };
+            turn += 1;
+            match self.from_one(&mut target, source)? {
+                Ended::Built => {
+                    self.tell(&target, None, "");
+                    return Ok(true);
+                }
+                Ended::Stopped => return Ok(false),
+                Ended::Reconnect(why) => {
+                    tracing::warn!(db = %seed.database(), node = %source, why, "a seed's source");
+                    target.disconnected();
+                    self.tell(&target, None, &format!("node {source}: {why}"));
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The sources in turn, the best one first.
+    fn source(&self, turn: usize) -> Option<NodeId> {
+        let state = self.node.control()?;
+        let record = state.database(self.seed.database())?;
+        let admin = AdminServer::of(self.node.clone());
+        let reports = admin.reports(self.node.member().ok()?, STALE);
+        let wish = (self.seed.from != 0).then_some(NodeId(self.seed.from));
+        let sources = seed::sources(&state, &reports, record, self.node.id(), wish);
+        (!sources.is_empty()).then(|| sources[turn % sources.len()])
+    }
+
+    fn from_one(&self, target: &mut Target, source: NodeId) -> Result<Ended, SeedFault> {
+        let Ok(member) = self.node.member() else { return Ok(Ended::Stopped) };
+        let mut pipe = match self.runtime.block_on(member.registry.open_seed(source)) {
+            Ok(pipe) => pipe,
+            Err(error) => return Ok(Ended::Reconnect(error.to_string())),
+        };
+        self.tell(target, Some(source), "");
+        let ended = self.exchange(target, source, &mut pipe);
+        if matches!(ended, Ok(Ended::Built)) {
+            // The source keeps its checkpoint only for those who still want it.
+            let _ = self.send(&mut pipe, &Request::Close);
+        }
+        match ended {
+            Err(fault) if is_the_sources(&fault) => Ok(Ended::Reconnect(fault.to_string())),
+            ended => ended,
+        }
+    }
+
+    fn exchange(
+        &self,
+        target: &mut Target,
+        source: NodeId,
+        pipe: &mut Pipe,
+    ) -> Result<Ended, SeedFault> {
+        let mut told = self.node.seeds.now();
+        let mut reply: Option<Reply> = None;
+        while !self.stopped() {
+            let now = self.node.seeds.now();
+            if now.saturating_sub(told).0 >= LOOK.as_millis() as u64 {
+                told = now;
+                self.tell(target, Some(source), "");
+            }
+            match target.step(now, reply.take())? {
+                Step::Again => {}
+                Step::Built => return Ok(Ended::Built),
+                Step::Reconnect => {
+                    return Ok(Ended::Reconnect("what arrived was damaged, or is gone".into()));
+                }
+                Step::Ask(request) => {
+                    if let Err(error) = self.send(pipe, &request) {
+                        return Ok(Ended::Reconnect(error.to_string()));
+                    }
+                }
+                Step::Wait => match self.receive(pipe) {
+                    Ok(received) => reply = Some(received),
+                    Err(error) => return Ok(Ended::Reconnect(error.to_string())),
+                },
+            }
+        }
+        Ok(Ended::Stopped)
+    }
+
+    fn send(&self, pipe: &mut Pipe, request: &Request) -> Result<(), LinkError> {
+        let (database, replica) = (self.seed.database(), self.seed.replica());
+        let frame = wire::request(database, replica, self.seed.limit, request);
+        let sent = async { tokio::time::timeout(PATIENCE, pipe.sender.send(frame)).await };
+        let sent = self.runtime.block_on(sent).map_err(|_| LinkError::Deadline)?;
+        sent.map_err(|_| broken("the stream ended"))
+    }
+
+    fn receive(&self, pipe: &mut Pipe) -> Result<Reply, LinkError> {
+        let received = async { tokio::time::timeout(PATIENCE, pipe.receiver.next()).await };
+        let received = self.runtime.block_on(received).map_err(|_| LinkError::Deadline)?;
+        let frame = received.ok_or_else(|| broken("the stream ended"))??;
+        match frame.frame {
+            Some(pb::frame::Frame::SeedReply(reply)) => {
+                wire::read_reply(reply).ok_or_else(|| broken("an answer that is none"))
+            }
+            _ => Err(broken("a frame of another kind")),
+        }
+    }
+
+    fn tell(&self, target: &Target, source: Option<NodeId>, message: &str) {
+        let mut progress: Progress = target.progress();
+        if source.is_none() {
+            (progress.rate, progress.left) = (0, None);
+        }
+        let message = message.to_owned();
+        self.show(|shown| {
+            let (waits, failed) = (false, false);
+            *shown = super::Shown { progress, waits, source, message, failed };
+        });
+    }
+}
+
+fn broken(detail: &str) -> LinkError {
+    LinkError::Broken { detail: detail.to_owned() }
+}
+
+/// Whether another source, or another connection, may do better.
+fn is_the_sources(fault: &SeedFault) -> bool {
+    use SeedFault as F;
+    let damage = matches!(fault, F::Wire(WireFault::Damaged { .. } | WireFault::Unasked { .. }));
+    damage || matches!(fault, F::Wire(_) | F::Refused(_) | F::OtherSource { .. } | F::TooOld { .. })
+}
+
+/// Whether trying again would meet the same.
+fn is_final(fault: &SeedFault) -> bool {
+    matches!(
+        fault,
+        SeedFault::TooSmall { .. } | SeedFault::OtherSeed { .. } | SeedFault::Path { .. }
+    )
+}

@@ -1,0 +1,169 @@
+//! The source: any healthy copy of this node gives its files to whoever builds a copy of them.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use dag_api::peer::v1 as pb;
+use dag_types::{DatabaseId, Millis, NodeId, ReplicaId};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use replication::link::Pipe;
+use replication::{MEMBERSHIP_KEY, Role, SeedServer};
+use seeding::SeedFault;
+use seeding::limit::RateLimit;
+use seeding::source::{Served, Source, SourceRules};
+use seeding::wire::{CheckpointId, Origin, Refusal, Reply, Request};
+use storage::state::StateError;
+
+use super::{UNPOISONED, checkpoints, wire};
+use crate::node::Node;
+
+/// Answers the seed streams that other nodes open to this one.
+pub fn server(node: &Arc<Node>) -> Arc<dyn SeedServer> {
+    Arc::new(Giver(Arc::downgrade(node)))
+}
+
+struct Giver(Weak<Node>);
+
+impl SeedServer for Giver {
+    fn serve(&self, from: NodeId, pipe: Pipe) -> BoxFuture<'static, ()> {
+        let node = self.0.upgrade();
+        Box::pin(async move {
+            if let Some(node) = node {
+                serve(node, from, pipe).await;
+            }
+        })
+    }
+}
+
+/// Whom a stream is for, once it has asked.
+#[derive(Debug, Clone, Copy)]
+struct Asking {
+    database: DatabaseId,
+    replica: ReplicaId,
+    limit: Option<u64>,
+}
+
+async fn serve(node: Arc<Node>, from: NodeId, pipe: Pipe) {
+    let Pipe { sender, mut receiver } = pipe;
+    while let Some(Ok(frame)) = receiver.next().await {
+        let Some(pb::frame::Frame::SeedRequest(request)) = frame.frame else { return };
+        let Some(asked) = wire::read_request(&request) else { return };
+        let asking = Asking {
+            database: DatabaseId(request.database),
+            replica: ReplicaId(request.replica),
+            limit: (request.limit > 0).then_some(request.limit),
+        };
+        if matches!(asked, Request::Open { .. }) {
+            tracing::info!(db = %asking.database, node = %from, replica = %asking.replica, "gives a seed");
+        }
+        for reply in replies(&node, asking, asked).await {
+            if sender.send(wire::reply(reply)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Everything that answers a request, when its limit allows it.
+async fn replies(node: &Arc<Node>, asking: Asking, asked: Request) -> Vec<Reply> {
+    loop {
+        let (giving, request) = (node.clone(), asked.clone());
+        let served = tokio::task::spawn_blocking(move || give(&giving, asking, &request)).await;
+        match served {
+            Ok(Ok(Served::Replies(replies))) => return replies,
+            Ok(Ok(Served::Later(at))) => {
+                let wait = at.saturating_sub(node.seeds.now());
+                tokio::time::sleep(Duration::from_millis(wait.0.max(1))).await;
+            }
+            Ok(Ok(Served::NeedsCheckpoint)) | Err(_) => return refused(Refusal::Unfit),
+            Ok(Err(fault)) => {
+                tracing::error!(db = %asking.database, %fault, "this copy cannot give a seed");
+                if let SeedFault::State(StateError::Damaged { .. }) = &fault {
+                    node.fail_copy(asking.database, &fault.to_string());
+                }
+                return refused(Refusal::Unfit);
+            }
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Vec<Reply> {
+    vec![Reply::Refused(refusal)]
+}
+
+/// Answers on a thread that may wait for the disk.
+fn give(node: &Node, asking: Asking, request: &Request) -> Result<Served, SeedFault> {
+    if let Some(why) = unfit(node, asking.database) {
+        tracing::warn!(db = %asking.database, why, "a seed is refused");
+        return Ok(Served::Replies(refused(Refusal::Unfit)));
+    }
+    let source = source(node, asking.database)?;
+    let mut source = source.lock().expect(UNPOISONED);
+    let now = node.seeds.now();
+    source.set_limit(asking.limit, now);
+    match source.serve(now, asking.replica, request)? {
+        Served::NeedsCheckpoint => {
+            take(node, asking.database, &mut source)?;
+            source.serve(node.seeds.now(), asking.replica, request)
+        }
+        served => Ok(served),
+    }
+}
+
+/// Why no other copy may be built from this node's.
+fn unfit(node: &Node, database: DatabaseId) -> Option<&'static str> {
+    let Ok(member) = node.member() else { return Some("this node is no member") };
+    if node.failed.of(database).is_some() {
+        return Some("its copy has failed");
+    }
+    let Some(group) = member.registry.get(database) else { return Some("it has no copy") };
+    if group.role().0 == Role::Stopped {
+        return Some("its copy does not run");
+    }
+    let state = node.control()?;
+    let own = state.database(database).and_then(|record| record.replica_on(node.id()).cloned());
+    match own {
+        None => Some("its copy was taken away"),
+        Some(own) if !own.unfit.is_empty() => Some("its copy was never admitted"),
+        Some(own) if state.seed(database, node.id()).is_some_and(|s| s.replica() == own.id()) => {
+            Some("its copy is being compared")
+        }
+        Some(_) => None,
+    }
+}
+
+/// The source of a database, with the checkpoints that an earlier life left.
+pub(super) fn source(node: &Node, database: DatabaseId) -> Result<Arc<Mutex<Source>>, SeedFault> {
+    let mut sources = node.seeds.sources.lock().expect(UNPOISONED);
+    if let Some(source) = sources.get(&database) {
+        return Ok(source.clone());
+    }
+    let folder = checkpoints(node.store.place(database).folder);
+    let (disk, limit) = (node.store.disk.clone(), RateLimit::none());
+    let source = Source::open(disk, &folder, SourceRules::default(), limit, node.seeds.now())?;
+    let source = Arc::new(Mutex::new(source));
+    sources.insert(database, source.clone());
+    Ok(source)
+}
+
+fn take(node: &Node, database: DatabaseId, source: &mut Source) -> Result<(), SeedFault> {
+    let unfit = || SeedFault::Refused(Refusal::Unfit);
+    let copy = node.store.copy(database).ok_or_else(unfit)?;
+    let group = node.member().ok().and_then(|member| member.registry.get(database));
+    let spec = group.ok_or_else(unfit)?.spec();
+    let identity = node.store.root.copy_identity(database, spec.generation, spec.replica);
+    let origin = Origin {
+        dag: identity.dag,
+        database,
+        generation: spec.generation,
+        replica: spec.replica,
+        node: node.id(),
+    };
+    let id = CheckpointId(uuid::Uuid::new_v4().as_u128());
+    let (now, engine): (Millis, _) = (node.seeds.now(), node.store.engine());
+    let taken = source.take(now, id, origin, &*copy.state(), &*engine, MEMBERSHIP_KEY)?;
+    let (bytes, at) = (taken.total_bytes(), taken.position.0);
+    tracing::info!(db = %database, checkpoint = %id, %at, bytes, "checkpoint taken");
+    Ok(())
+}

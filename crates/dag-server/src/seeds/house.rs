@@ -1,0 +1,170 @@
+//! What lies in the folders of databases and is of no use any more: copies that were replaced go to
+//! the trash, seeds that nobody wants and checkpoints that nobody reads are removed, the trash is
+//! emptied when its time has come.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use active_manager::control::{ControlState, SeedPhase};
+use dag_types::{DatabaseId, Generation, ReplicaId};
+use seeding::source::Source;
+use seeding::{SeedFault, install, trash};
+
+use super::{CHECKPOINTS, UNPOISONED, giver};
+use crate::clock;
+use crate::node::Node;
+
+const ROUND: Duration = Duration::from_secs(2);
+/// Rounds between two looks at what only time makes useless.
+const SLOW: u32 = 30;
+
+/// Keeps the folders in order until the node is stopped.
+pub async fn keep_house(node: Arc<Node>) {
+    let mut rounds = 0_u32;
+    let mut seen: Option<Seen> = None;
+    while !node.stopping.is_cancelled() {
+        let slow = rounds.is_multiple_of(SLOW);
+        rounds = rounds.wrapping_add(1);
+        let (tidied, before) = (node.clone(), seen.clone());
+        let round = tokio::task::spawn_blocking(move || round(&tidied, slow, before.as_ref()));
+        seen = round.await.ok().flatten();
+        tokio::select! {
+            () = tokio::time::sleep(ROUND) => {}
+            () = node.stopping.cancelled() => {}
+        }
+    }
+}
+
+/// What decides which folders are of use: the copies and the seeds of this node.
+type Seen = (Vec<(DatabaseId, ReplicaId)>, Vec<(ReplicaId, i32)>);
+
+fn seen(node: &Node, state: &ControlState) -> Seen {
+    let copies = state
+        .databases
+        .iter()
+        .filter_map(|record| record.replica_on(node.id()).map(|copy| (record.id(), copy.id())));
+    let seeds = state.seeds.iter().filter(|seed| seed.node() == node.id());
+    (copies.collect(), seeds.map(|seed| (seed.replica(), seed.phase)).collect())
+}
+
+/// One round; gives what it saw where everything is in order now.
+fn round(node: &Node, slow: bool, before: Option<&Seen>) -> Option<Seen> {
+    let state = node.control()?;
+    let now = seen(node, &state);
+    if !slow && before == Some(&now) {
+        return Some(now);
+    }
+    let databases = node.store.databases_on_disk().unwrap_or_default();
+    let mut clean = true;
+    for database in databases.into_iter().filter(|id| *id != DatabaseId::CONTROL) {
+        let mut tidied = discard_strays(node, &state, database);
+        if slow && tidied.is_ok() {
+            tidied = expire(node, database);
+        }
+        if let Err(fault) = tidied {
+            tracing::warn!(db = %database, %fault, "tidy a database's folder");
+            clean = false;
+        }
+    }
+    clean.then_some(now)
+}
+
+/// A folder of a database that belongs to one copy.
+enum Folder {
+    /// A copy.
+    Copy(Generation, ReplicaId),
+    /// A copy that is built.
+    Seed(ReplicaId),
+}
+
+fn parse(name: &Path) -> Option<Folder> {
+    let name = name.to_str()?;
+    if let Some(replica) = name.strip_prefix("seed-") {
+        return Some(Folder::Seed(ReplicaId(replica.parse().ok()?)));
+    }
+    let (generation, replica) = name.strip_prefix("gen-")?.split_once('-')?;
+    Some(Folder::Copy(Generation(generation.parse().ok()?), ReplicaId(replica.parse().ok()?)))
+}
+
+/// Whether a copy is of use no longer. What the control log has not given out yet is not its
+/// business: the log may be behind. A copy that is replaced stays until the new one is admitted.
+fn is_stray(node: &Node, state: &ControlState, database: DatabaseId, replica: ReplicaId) -> bool {
+    let Some(record) = state.database(database) else { return false };
+    let own = record.replica_on(node.id()).map(|copy| copy.id());
+    let seed = state.seed(database, node.id());
+    let kept = seed.is_some_and(|seed| {
+        seed.replica() == replica
+            || (seed.phase() == SeedPhase::Joining && seed.replaces == replica.0)
+    });
+    own != Some(replica) && !kept && replica.0 < state.next_replica
+}
+
+fn discard_strays(
+    node: &Node,
+    state: &ControlState,
+    database: DatabaseId,
+) -> Result<(), SeedFault> {
+    let place = node.store.place(database);
+    let open = node.member().ok().and_then(|member| member.registry.get(database));
+    let open = open.map(|group| group.replica());
+    for name in list(node, &place.folder)? {
+        match parse(&name) {
+            Some(Folder::Copy(generation, replica))
+                if open != Some(replica) && is_stray(node, state, database, replica) =>
+            {
+                let old = node.store.root.copy_identity(database, generation, replica);
+                install::retire(&place, &old, clock::wall())?;
+                tracing::info!(db = %database, %replica, "the old copy lies in the trash");
+            }
+            Some(Folder::Seed(replica)) if is_stray(node, state, database, replica) => {
+                install::clean(&place, &place.folder.join(name))?;
+                tracing::info!(db = %database, %replica, "a seed that nobody wants is removed");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn list(node: &Node, folder: &Path) -> Result<Vec<std::path::PathBuf>, SeedFault> {
+    node.store.disk.list(folder).map_err(|fault| SeedFault::Disk {
+        operation: "list a database's folder",
+        folder: folder.display().to_string(),
+        detail: fault.to_string(),
+    })
+}
+
+/// Checkpoints without readers, and what lay in the trash for its time.
+fn expire(node: &Node, database: DatabaseId) -> Result<(), SeedFault> {
+    let folder = node.store.place(database).folder;
+    if node.store.disk.exists(&folder.join(CHECKPOINTS)).unwrap_or(false) {
+        let source = giver::source(node, database)?;
+        let mut source = source.lock().expect(UNPOISONED);
+        let gone = Source::expire(&mut source, node.seeds.now())?;
+        if gone > 0 {
+            tracing::info!(db = %database, gone, "checkpoints that nobody reads are removed");
+        }
+    }
+    let disk = &*node.store.disk;
+    for name in trash::empty(disk, &folder, clock::wall(), trash::KEEP, 0)? {
+        tracing::info!(db = %database, name = %name.display(), "removed from the trash");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_copies_and_seeds_are_known_and_no_others() {
+        let parse = |name: &str| parse(Path::new(name));
+        assert!(matches!(parse("seed-12"), Some(Folder::Seed(ReplicaId(12)))));
+        let copy = parse("gen-2-7");
+        assert!(matches!(copy, Some(Folder::Copy(Generation(2), ReplicaId(7)))));
+        for other in ["trash", "seed-source", "gen-x-7", "gen-1", "seed-", "seed-1.record"] {
+            assert!(parse(other).is_none(), "{other}");
+        }
+    }
+}

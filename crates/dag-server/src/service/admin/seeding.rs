@@ -1,0 +1,410 @@
+//! Seeds: begun by an operator or by themselves, led by whoever leads the control group.
+//!
+//! Every phase is a record of the control log, so a new leader goes on where the last one was. What
+//! this module knows beyond the records is only what nodes report: that a copy is built, and how
+//! far it has caught up.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use active_manager::control::command::{AdvanceSeed, EndSeed, RemoveCopy, SeedCopy};
+use active_manager::control::{
+    ControlState, DatabaseRecord, OperationState, Order, Outcome, Rejection, SeedPhase, SeedRecord,
+};
+use active_manager::report::Reports;
+use active_manager::seed::{self, FailedSince, SeedKind};
+use dag_api::admin::v1 as api;
+use dag_api::{Problem, Reason};
+use dag_types::{DatabaseId, NodeId, ReplicaId};
+use replication::Role;
+use tokio::time::Instant;
+
+use super::AdminServer;
+use super::moves::named;
+use super::orders::{Asker, unreadable};
+use super::show::known_copies;
+use crate::clock;
+use crate::node::{Member, Node};
+use crate::reports::STALE;
+use crate::status;
+
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a comparison may take, and how long its mark may take to reach the new copy.
+const COMPARE: Duration = Duration::from_secs(20);
+const MARK_MS: u32 = 10_000;
+/// Entries that a copy may lack when it is compared: it applies them while the mark is on its way.
+const NEAR: u64 = 2000;
+
+impl AdminServer {
+    pub(super) async fn seed_copy(
+        &self,
+        request: api::SeedCopyRequest,
+        asker: Asker,
+        deadline: Instant,
+    ) -> Result<api::SeedCopyResponse, Problem> {
+        let member = self.node.member()?;
+        let office = self.office(deadline).await?;
+        let database = named(&office.state, &request.database_name)?.clone();
+        let kind = match request.kind() {
+            api::SeedKind::Seed => SeedKind::Seed,
+            api::SeedKind::Reseed => SeedKind::Reseed,
+            api::SeedKind::Add => SeedKind::Add,
+            api::SeedKind::Unspecified => return Err(invalid("the request names no kind", "kind")),
+        };
+        let order = SeedCopy {
+            request_id: request.request_id,
+            database: database.database,
+            node: request.node_id,
+            from: request.from_node,
+            limit: request.bytes_per_second,
+            adds: kind == SeedKind::Add,
+        };
+        // What was begun by the same request is not checked again: it changed what is checked.
+        let repeated = repeated(&office.state, &order);
+        if !repeated {
+            self.ask_all(member).await;
+            let (node, from) = (NodeId(order.node), (order.from != 0).then_some(order.from));
+            let reports = self.reports(member, STALE);
+            let from = from.map(NodeId);
+            let checks = seed::check_seed(&office.state, &reports, &database, node, kind, from);
+            refuse(&office.state, &database, node, &checks)?;
+        }
+        match self.order(Order::SeedCopy(order), &asker).await? {
+            Outcome::OperationBegun(begun) => {
+                Ok(api::SeedCopyResponse { operation: begun.operation })
+            }
+            _ => Err(unreadable()),
+        }
+    }
+
+    pub(super) async fn remove_copy(
+        &self,
+        request: api::RemoveCopyRequest,
+        asker: Asker,
+        deadline: Instant,
+    ) -> Result<api::RemoveCopyResponse, Problem> {
+        let member = self.node.member()?;
+        let office = self.office(deadline).await?;
+        let database = named(&office.state, &request.database_name)?.clone();
+        self.ask_all(member).await;
+        let node = NodeId(request.node_id);
+        let reports = self.reports(member, STALE);
+        let checks = seed::check_removal(&office.state, &reports, &database, node);
+        refuse(&office.state, &database, node, &checks)?;
+        let order = RemoveCopy { database: database.database, node: node.0 };
+        self.order(Order::RemoveCopy(order), &asker).await?;
+        Ok(api::RemoveCopyResponse {})
+    }
+}
+
+fn invalid(text: &str, check: &'static str) -> Problem {
+    Problem::new(Reason::InvalidRequest, text).check(check)
+}
+
+/// Whether the seed that is asked for runs already; then the control log answers.
+fn repeated(state: &ControlState, order: &SeedCopy) -> bool {
+    let running = state.seed(DatabaseId(order.database), NodeId(order.node));
+    running.is_some_and(|seed| {
+        let adds = seed.replaces == 0;
+        (seed.from, seed.limit, adds) == (order.from, order.limit, order.adds)
+    })
+}
+
+fn refuse(
+    state: &ControlState,
+    database: &DatabaseRecord,
+    node: NodeId,
+    checks: &[active_manager::movement::Check],
+) -> Result<(), Problem> {
+    let on = state.node(node).map_or_else(|| node.to_string(), |known| known.name.clone());
+    match seed::refusal(checks, &format!("{}@{on}", database.name)) {
+        Some(refusal) => Err(status::control(&Rejection::Check(refusal))),
+        None => Ok(()),
+    }
+}
+
+/// Leads seeds while this node leads the control group, until it is stopped.
+pub async fn lead(node: Arc<Node>) {
+    let mut leader = Leader {
+        admin: AdminServer::of(node.clone()),
+        under_way: Arc::default(),
+        failed: FailedSince::new(),
+    };
+    while !node.stopping.is_cancelled() {
+        if leader.look().is_none() {
+            leader.failed.clear();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = node.stopping.cancelled() => {}
+        }
+    }
+}
+
+struct Leader {
+    admin: AdminServer,
+    /// Copies that a task is busy with.
+    under_way: Arc<Mutex<BTreeSet<(DatabaseId, NodeId)>>>,
+    /// By the clock of leases.
+    failed: FailedSince,
+}
+
+/// What a seed needs next.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// It goes on by itself.
+    Wait,
+    /// The built copy takes its place.
+    Advance(String),
+    /// Its content is compared with the active copy's.
+    Compare,
+    /// It is over, without a new copy.
+    GiveUp(String),
+}
+
+impl Leader {
+    /// Nothing where this node does not lead.
+    fn look(&mut self) -> Option<()> {
+        let node = self.admin.node.clone();
+        let member = node.member().ok()?;
+        let (Role::Leader, term) = node.group(DatabaseId::CONTROL).ok()?.role() else {
+            return None;
+        };
+        let state = node.control()?;
+        let reports = self.admin.reports(member, STALE);
+        let copies = known_copies(&node);
+        for seed in &state.seeds {
+            match next(&state, &reports, &copies, seed) {
+                Next::Wait => {}
+                Next::Advance(outcome) => self.advance(seed, term, outcome),
+                Next::Compare => self.compare(&state, &reports, seed, term),
+                Next::GiveUp(outcome) => self.end(seed, term, false, outcome),
+            }
+        }
+        self.begin_by_themselves(&state, &reports, &copies);
+        Some(())
+    }
+
+    fn advance(&self, seed: &SeedRecord, term: u64, outcome: String) {
+        let SeedRecord { database, node, replica, .. } = *seed;
+        let order = AdvanceSeed { database, node, replica, term, outcome };
+        self.order(seed, Order::AdvanceSeed(order), String::new());
+    }
+
+    fn end(&self, seed: &SeedRecord, term: u64, succeeded: bool, outcome: String) {
+        let order = end_of(seed, term, succeeded, outcome);
+        self.order(seed, order, String::new());
+    }
+
+    fn order(&self, seed: &SeedRecord, order: Order, reason: String) {
+        let admin = self.admin.clone();
+        let asker = own_word(&admin.node, reason);
+        self.once((seed.database(), seed.node()), async move {
+            if let Err(problem) = admin.order(order, &asker).await {
+                tracing::debug!(problem = problem.message, "a seed's next step was not recorded");
+            }
+        });
+    }
+
+    /// Marks the log and compares; an answer that says nothing is asked for again.
+    fn compare(&self, state: &ControlState, reports: &Reports, seed: &SeedRecord, term: u64) {
+        let Some(active) = reports.active(seed.database()) else { return };
+        let Some(record) = state.database(seed.database()) else { return };
+        let (admin, seed, name) = (self.admin.clone(), seed.clone(), record.name.clone());
+        self.once((seed.database(), seed.node()), async move {
+            let Ok(member) = admin.node.member() else { return };
+            let Some(answer) = admin.verify_at(member, active, name).await else { return };
+            let Some((equal, outcome)) = verdict(&answer, active, &seed) else { return };
+            let asker = own_word(&admin.node, String::new());
+            if let Err(problem) = admin.order(end_of(&seed, term, equal, outcome), &asker).await {
+                tracing::debug!(problem = problem.message, "a seed's end was not recorded");
+            }
+        });
+    }
+
+    /// Copies that have been failed for a while are built anew.
+    fn begin_by_themselves(
+        &mut self,
+        state: &ControlState,
+        reports: &Reports,
+        copies: &[api::DatabaseCopy],
+    ) {
+        let now = clock::boottime().0;
+        let failed: BTreeSet<_> = seed::failed_copies(reports).collect();
+        self.failed.retain(|copy, _| failed.contains(copy));
+        for copy in failed {
+            self.failed.entry(copy).or_insert(now);
+        }
+        for (database, node) in seed::due_by_itself(state, reports, &self.failed, now) {
+            let line =
+                copies.iter().find(|copy| copy.database_id == database.0 && copy.node_id == node.0);
+            let why = line.map(|line| line.message.clone()).unwrap_or_default();
+            tracing::info!(db = %database, %node, why, "a failed copy is built anew");
+            let order = SeedCopy {
+                request_id: uuid::Uuid::new_v4().to_string(),
+                database: database.0,
+                node: node.0,
+                ..SeedCopy::default()
+            };
+            let record = SeedRecord { database: database.0, node: node.0, ..Default::default() };
+            self.order(&record, Order::SeedCopy(order), format!("the copy is Failed: {why}"));
+        }
+    }
+
+    fn once(&self, copy: (DatabaseId, NodeId), work: impl Future<Output = ()> + Send + 'static) {
+        if !self.under_way.lock().expect(UNPOISONED).insert(copy) {
+            return;
+        }
+        let under_way = self.under_way.clone();
+        tokio::spawn(async move {
+            work.await;
+            // What was recorded is seen at the next look, and not asked for twice.
+            tokio::time::sleep(LOOK).await;
+            under_way.lock().expect(UNPOISONED).remove(&copy);
+        });
+    }
+}
+
+fn own_word(node: &Node, reason: String) -> Asker {
+    Asker { who: format!("node {}", node.id()), from: String::new(), reason }
+}
+
+fn end_of(seed: &SeedRecord, term: u64, succeeded: bool, outcome: String) -> Order {
+    let SeedRecord { database, node, replica, .. } = *seed;
+    Order::EndSeed(EndSeed { database, node, replica, term, succeeded, outcome })
+}
+
+/// What a seed needs next, by the control log and the last word of its node.
+fn next(
+    state: &ControlState,
+    reports: &Reports,
+    copies: &[api::DatabaseCopy],
+    seed: &SeedRecord,
+) -> Next {
+    let operation = state.operations.iter().find(|known| known.operation == seed.operation);
+    if operation.is_some_and(|known| known.state() == OperationState::Cancelling) {
+        return Next::GiveUp("cancelled".into());
+    }
+    let here =
+        |copy: &&api::DatabaseCopy| copy.database_id == seed.database && copy.node_id == seed.node;
+    let Some(copy) = copies.iter().find(here) else { return Next::Wait };
+    if !reports.reaches(seed.node()) {
+        return Next::Wait;
+    }
+    match seed.phase() {
+        SeedPhase::Building => built(state, reports, copy, seed),
+        SeedPhase::Joining if copy.replica_id != seed.replica => Next::Wait,
+        SeedPhase::Joining if copy.status() == api::CopyStatus::Failed => {
+            Next::GiveUp(copy.message.clone())
+        }
+        SeedPhase::Joining => {
+            let near = copy.copy_queue_length + copy.replay_queue_length <= NEAR;
+            let runs = copy.queues_known && copy.term > 0;
+            if near && runs { Next::Compare } else { Next::Wait }
+        }
+    }
+}
+
+fn built(
+    state: &ControlState,
+    reports: &Reports,
+    copy: &api::DatabaseCopy,
+    seed: &SeedRecord,
+) -> Next {
+    let progress = copy.seed.as_ref().filter(|progress| progress.replica_id == seed.replica);
+    let Some(progress) = progress else { return Next::Wait };
+    if progress.failed {
+        return Next::GiveUp(progress.message.clone());
+    }
+    if progress.phase() != api::SeedPhase::Built {
+        return Next::Wait;
+    }
+    let Some(record) = state.database(seed.database()) else { return Next::Wait };
+    // The old copy stops when the new one takes its place: not while it serves, nor while its vote
+    // is needed.
+    let active = reports.active(record.id());
+    let serves = active.is_none() || active == Some(seed.node());
+    let needed =
+        seed.replaces != 0 && !seed::majority_without(state, reports, record, seed.node()).passed;
+    if serves || needed {
+        return Next::Wait;
+    }
+    Next::Advance(format!("{} bytes, verified", progress.bytes))
+}
+
+/// Whether the new copy's digest is the active copy's, with what was found; nothing where one of
+/// them has not answered.
+fn verdict(
+    answer: &api::VerifyDatabaseResponse,
+    active: NodeId,
+    seed: &SeedRecord,
+) -> Option<(bool, String)> {
+    let known = |node: u64| {
+        answer
+            .copies
+            .iter()
+            .find(|copy| copy.node_id == node && copy.state() == api::DigestState::Known)
+    };
+    let new = known(seed.node).filter(|copy| ReplicaId(copy.replica_id) == seed.replica())?;
+    let active = known(active.0)?;
+    let equal = new.digest == active.digest && !new.digest.is_empty();
+    let mark = answer.mark_index;
+    Some(match equal {
+        true => (true, format!("its digest is the active copy's at entry {mark}")),
+        false => (false, format!("its digest differs from the active copy's at entry {mark}")),
+    })
+}
+
+impl AdminServer {
+    /// Compares all copies of a database, asked of the node where it is active.
+    async fn verify_at(
+        &self,
+        member: &Member,
+        active: NodeId,
+        database_name: String,
+    ) -> Option<api::VerifyDatabaseResponse> {
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let request = api::VerifyDatabaseRequest { database_name, wait_ms: MARK_MS, request_id };
+        if active == self.node.id() {
+            return self.verify(request, Instant::now() + COMPARE).await.ok();
+        }
+        let mut client = self.client(member, active).ok()?;
+        let mut request = tonic::Request::new(request);
+        request.set_timeout(COMPARE);
+        client.verify_database(request).await.ok().map(tonic::Response::into_inner)
+    }
+}
+
+const UNPOISONED: &str = "no holder of this lock panics";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(node: u64, replica: u64, digest: &'static [u8]) -> api::CopyDigest {
+        api::CopyDigest {
+            node_id: node,
+            replica_id: replica,
+            state: api::DigestState::Known.into(),
+            digest: digest.into(),
+            ..api::CopyDigest::default()
+        }
+    }
+
+    #[test]
+    fn only_the_digest_of_this_very_copy_at_the_active_copys_mark_admits_it() {
+        let seed = SeedRecord { node: 2, replica: 9, ..SeedRecord::default() };
+        let judge = |copies: Vec<api::CopyDigest>| {
+            let answer = api::VerifyDatabaseResponse { copies, ..Default::default() };
+            verdict(&answer, NodeId(1), &seed).map(|(equal, _)| equal)
+        };
+        assert_eq!(judge(vec![digest(1, 1, b"a"), digest(2, 9, b"a")]), Some(true));
+        assert_eq!(judge(vec![digest(1, 1, b"a"), digest(2, 9, b"b")]), Some(false));
+        assert_eq!(judge(vec![digest(1, 1, b"a"), digest(2, 8, b"a")]), None, "the old copy's");
+        assert_eq!(judge(vec![digest(2, 9, b"a")]), None, "the active one is silent");
+        let pending = api::DigestState::Pending.into();
+        let late = api::CopyDigest { state: pending, ..digest(2, 9, b"a") };
+        assert_eq!(judge(vec![digest(1, 1, b"a"), late]), None);
+    }
+}
