@@ -65,6 +65,24 @@ pub fn check_seed(
     checks
 }
 
+/// All checks of moving a copy to another path of its node, which is a seed of it from itself; the
+/// active one is handed over before.
+pub fn check_relocation(
+    state: &ControlState,
+    reports: &Reports,
+    database: &DatabaseRecord,
+    node: NodeId,
+) -> Vec<Check> {
+    let mut checks = check_seed(state, reports, database, node, SeedKind::Reseed, Some(node));
+    if reports.active(database.id()) == Some(node) {
+        checks.retain(|check| check.name != "not-active");
+        let others = sources(state, reports, database, node, None).len();
+        let value = format!("{others} sound copies elsewhere");
+        checks.push(Check::new("another-copy", others > 0, value, "at least 1 to take over"));
+    }
+    checks
+}
+
 /// All checks of removing a copy.
 pub fn check_removal(
     state: &ControlState,
@@ -100,6 +118,7 @@ fn advice(check: &str) -> &'static str {
         "copy-exists" => "`dagctl copy add DB@NODE` makes a copy there",
         "copy-absent" => "`dagctl copy reseed DB@NODE` builds it anew",
         "copy-not-sound" => "`dagctl copy reseed DB@NODE` builds a sound copy anew too",
+        "another-copy" => "heal another copy, or make one with `dagctl copy add DB@NODE`",
         "mounted" => "`dagctl status` says why; a new copy is compared with the active one",
         "majority" => "heal or seed another copy first; `dagctl status` shows them",
         "last-healthy-copy" => "heal or seed another copy first",
@@ -226,8 +245,9 @@ fn source(
         let value = format!("{} sound copies elsewhere", sources.len());
         return alloc::vec![Check::new("source", !sources.is_empty(), value, "at least 1")];
     };
-    let copy = database.replica_on(from).filter(|_| from != node);
-    let places = database.replicas.iter().filter(|copy| copy.node() != node);
+    // From itself: the copy moves to another path of its node.
+    let copy = database.replica_on(from);
+    let places = database.replicas.iter();
     let places: Vec<String> = places.map(|copy| name(state, copy.node())).collect();
     let limit = format!("a copy on one of {}", places.join(", "));
     let mut checks =

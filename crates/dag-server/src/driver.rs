@@ -111,13 +111,15 @@ pub async fn keep_house(node: Arc<Node>) {
 }
 
 /// A copy that this store was given.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct CopyPlace {
     database: DatabaseId,
     generation: Generation,
     replica: ReplicaId,
     /// It was built from another copy, and is never made of nothing.
     seeded: bool,
+    /// The database's folder; empty: the one below the root.
+    path: String,
 }
 
 /// Whether it may be over in a moment.
@@ -129,9 +131,9 @@ fn passes(fault: &SeedFault) -> bool {
 
 /// Opens a copy on a thread that may wait for the disk; nothing where the runtime is ending.
 async fn open(node: Arc<Node>, place: CopyPlace) -> Option<Result<Opened, SeedFault>> {
-    let CopyPlace { database, generation, replica, seeded } = place;
+    let CopyPlace { database, generation, replica, seeded, path } = place;
     let opening = move || match seeded {
-        true => node.store.open_seeded(database, generation, replica),
+        true => node.store.open_seeded(database, generation, replica, &path),
         false => Ok(node.store.open_copy(database, generation, replica)?),
     };
     tokio::task::spawn_blocking(opening).await.ok()
@@ -230,8 +232,8 @@ impl Driver {
         let now = Instant::now();
         let due = |database: &DatabaseId| self.not_before.get(database).is_none_or(|at| *at <= now);
         let places = starts.into_iter().filter_map(|action| match action {
-            Action::Start { database, generation, replica, seeded } if due(&database) => {
-                Some(CopyPlace { database, generation, replica, seeded })
+            Action::Start { database, generation, replica, seeded, path } if due(&database) => {
+                Some(CopyPlace { database, generation, replica, seeded, path })
             }
             _ => None,
         });
@@ -241,7 +243,7 @@ impl Driver {
             .map(|place| {
                 let node = node.clone();
                 node.note_generation(place.database, place.generation);
-                async move { (place, open(node, place).await) }
+                async move { (place.clone(), open(node, place).await) }
             })
             .buffer_unordered(OPENING);
         while let Some((place, opened)) = opening.next().await {

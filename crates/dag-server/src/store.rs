@@ -4,8 +4,11 @@
 //!  <root>/node.meta, LOCK      who this node is (storage)
 //!  <root>/formation            to which DAG it belongs
 //!  <root>/copies/DATABASE/     the copies of one database
+//!  <root>/paths                other folders of databases (paths.rs)
 //! ```
 //! Everything here blocks and is called from blocking threads.
+
+mod paths;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -28,6 +31,7 @@ use storage::volume::{Volume, VolumeOptions};
 use thiserror::Error;
 
 use crate::settings::Settings;
+use paths::KnownPaths;
 
 const COPIES: &str = "copies";
 /// Copies that open files are reckoned for; with more of them, files are opened more often.
@@ -68,6 +72,7 @@ pub struct Store {
     cache: Arc<EntryCache>,
     engine: Arc<SharedResources>,
     flusher: Flusher,
+    paths: KnownPaths,
     copies: Mutex<HashMap<DatabaseId, Held>>,
 }
 
@@ -109,6 +114,7 @@ impl Store {
             open_files_per_copy: files_per_copy()?,
             ..StateBudget::default()
         });
+        let paths = KnownPaths::open(disk.clone(), folder).map_err(|e| system("read paths", e))?;
         let entries = EntryCache::BUDGET_BYTES.min(memory as usize / 4);
         Ok(Self {
             root: Arc::new(root),
@@ -117,6 +123,7 @@ impl Store {
             cache: Arc::new(EntryCache::new(entries)),
             engine: Arc::new(engine.map_err(|e| system("set up the state engine", e))?),
             flusher,
+            paths,
             copies: Mutex::default(),
         })
     }
@@ -131,7 +138,7 @@ impl Store {
         generation: Generation,
         replica: ReplicaId,
     ) -> Result<Opened, OpenFault> {
-        let place = self.place(database);
+        let place = self.place(database, "");
         let identity = self.root.copy_identity(database, generation, replica);
         let born = self.root.remembered(database, replica).is_none();
         let directory = if born {
@@ -143,14 +150,16 @@ impl Store {
     }
 
     /// Opens a copy that was built from another one, or puts it in place where it was built and
-    /// is not there yet. What was never built is missing, and the copy has failed.
+    /// is not there yet. What was never built is missing, and the copy has failed. `path` as in
+    /// [`Self::place`].
     pub fn open_seeded(
         &self,
         database: DatabaseId,
         generation: Generation,
         replica: ReplicaId,
+        path: &str,
     ) -> Result<Opened, SeedFault> {
-        let place = self.place(database);
+        let place = self.place(database, path);
         let identity = self.root.copy_identity(database, generation, replica);
         let staged = target::seed_folder(&place.folder, replica);
         let installed = install::is_installed(&place, &identity)?;
@@ -172,14 +181,33 @@ impl Store {
         Opened { copy, path, born }
     }
 
-    /// Where the copies of a database lie.
-    pub fn place(&self, database: DatabaseId) -> CopyPlace {
+    /// Where copies of a database lie. `path`: its folder, as the control log has it; empty: the one
+    /// below the root.
+    pub fn place(&self, database: DatabaseId, path: &str) -> CopyPlace {
+        self.place_in(match path {
+            "" => self.root.folder().join(COPIES).join(database.to_string()),
+            path => PathBuf::from(path),
+        })
+    }
+
+    /// The place of copies in a folder.
+    pub fn place_in(&self, folder: PathBuf) -> CopyPlace {
         CopyPlace {
             root: self.root.clone(),
             volume: self.volume.clone(),
             cache: self.cache.clone(),
-            folder: self.root.folder().join(COPIES).join(database.to_string()),
+            folder,
         }
+    }
+
+    fn is_below_root(&self, folder: &Path) -> bool {
+        folder.starts_with(self.root.folder().join(COPIES))
+    }
+
+    /// The folder in which the open copy of a database lies.
+    pub fn folder_of(&self, database: DatabaseId) -> Option<PathBuf> {
+        let held = self.held();
+        held.get(&database).and_then(|held| held.path.parent().map(Path::to_path_buf))
     }
 
     /// What states are opened with.
@@ -187,14 +215,21 @@ impl Store {
         self.engine.clone()
     }
 
-    /// The databases that have a folder here, whatever is in it.
-    pub fn databases_on_disk(&self) -> std::io::Result<Vec<DatabaseId>> {
-        let names = match self.disk.list(&self.root.folder().join(COPIES)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+    /// The folders that databases have or had here, whatever is in them.
+    pub fn folders(&self) -> std::io::Result<Vec<(DatabaseId, PathBuf)>> {
+        let copies = self.root.folder().join(COPIES);
+        let names = match self.disk.list(&copies) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             names => names?,
         };
-        let number = |name: PathBuf| name.to_str()?.parse().ok().map(DatabaseId);
-        Ok(names.into_iter().filter_map(number).collect())
+        let number = |name: PathBuf| {
+            let database = DatabaseId(name.to_str()?.parse().ok()?);
+            Some((database, copies.join(name)))
+        };
+        let mut folders: Vec<_> = names.into_iter().filter_map(number).collect();
+        let own = |(database, folder): &(DatabaseId, PathBuf)| self.is_owner(*database, folder);
+        folders.extend(self.paths.all().into_iter().filter(own));
+        Ok(folders)
     }
 
     /// Closes a copy whose group was stopped; gives where it lies.

@@ -37,6 +37,9 @@ use crate::wire::{CheckpointId, Origin, Request};
 /// Where a move's checkpoint is kept, below the old database folder.
 pub const SOURCE: &str = "move-source";
 
+/// The file in a database's folder outside the node's root that says whose the folder is.
+pub const OWNER: &str = "OWNER";
+
 /// What moves where.
 #[derive(Clone)]
 pub struct MoveOrder {
@@ -109,7 +112,10 @@ pub fn check_path(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), SeedFau
     // What an interrupted or undone move left there is the database's own.
     let ours = |name: &PathBuf| {
         let name = name.to_string_lossy();
-        name == trash::TRASH || name.starts_with("seed-") || name.starts_with("gen-")
+        name == trash::TRASH
+            || name.starts_with(OWNER)
+            || name.starts_with("seed-")
+            || name.starts_with("gen-")
     };
     if !names.iter().all(ours) {
         return refuse("it is not empty");

@@ -9,6 +9,7 @@ mod identity;
 mod import;
 mod operations;
 mod overload;
+mod paths;
 mod runbooks;
 mod seeding;
 mod single_node;

@@ -223,6 +223,31 @@ async fn whole_dag_powered_off() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn path_move() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let promise = Promise {
+        reproduce: "cargo test --release -p cluster path_move",
+        faults: &["path moved"],
+        acknowledged_min: 50,
+    };
+    let (trial, work) = under_load(promise, &["DB1"]).await?;
+    let node = ask::passive(&trial.cluster, "DB1")?;
+    let to = trial.cluster.node(&node)?.folder.with_file_name("new-disk").join("db1");
+    let command = format!("db move-path DB1 --to {} --node {node}", to.display());
+    let planned = ask::json(&trial.cluster, &format!("{command} --plan"))?;
+    ensure!(planned["moves"][0]["node"] == node.as_str(), "{planned}");
+    ensure!(!to.exists(), "a plan makes nothing");
+    let from = now();
+    let done = ask::json(&trial.cluster, &format!("{command} --follow"))?;
+    ensure!(done["state"] == "Done", "{done}");
+    trial.fault("path moved", std::slice::from_ref(&node), from, Some(now()))?;
+    ensure!(to.join("OWNER").exists(), "{} says whose it is", to.display());
+    let shown = ask::json(&trial.cluster, &format!("ops show {}", done["operation"]))?;
+    ensure!(shown["state"] == "Done", "{shown}");
+    end(trial, work).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn copy_failed() -> anyhow::Result<()> {
     let _turn = cluster::turn().await;
     let promise = Promise {

@@ -285,7 +285,7 @@ async fn seeds_that_make_no_sense_are_refused_by_check_value_and_limit() -> anyh
         (format!("copy reseed DB1@{active}"), "not-active"),
         (format!("copy seed DB1@{passive}"), "copy-not-sound"),
         (format!("copy add DB1@{passive}"), "copy-absent"),
-        (format!("copy reseed DB1@{passive} --from {passive}"), "source-exists"),
+        (format!("copy reseed DB1@{passive} --from {passive}"), "path-differs"),
         (format!("copy remove DB1@{active}"), "not-active"),
         (format!("copy reseed DB2@{passive}"), "perhaps DB1"),
         ("copy reseed DB1@n9".to_owned(), "known nodes: n1, n2, n3"),

@@ -87,7 +87,17 @@ fn new_seed(
         _ => {}
     }
     nothing_runs(state, order.database, order.node)?;
+    let path = match (order.path.as_str(), old) {
+        ("", Some(old)) => old.path.clone(),
+        (path, _) => path.to_string(),
+    };
+    if order.from == order.node && old.is_none_or(|old| old.path == path) {
+        let check = FailedCheck::new("path-differs", subject, path, "another path than now");
+        return Err(check);
+    }
+    path_is_free(state, order, &path)?;
     Ok(SeedRecord {
+        path,
         database: order.database,
         node: order.node,
         store: record.store.clone(),
@@ -107,6 +117,38 @@ fn seedable(state: &ControlState, id: u64) -> core::result::Result<&DatabaseReco
         let subject = format!("database {id}");
         FailedCheck::new("database-exists", subject, "none", "a database of this DAG")
     })
+}
+
+/// A folder belongs to one database: none lies in that of another, nor around it.
+fn path_is_free(
+    state: &ControlState,
+    order: &SeedCopy,
+    path: &str,
+) -> core::result::Result<(), FailedCheck> {
+    let Some(own) = parts(path) else { return Ok(()) };
+    let others = state.databases.iter().filter(|other| other.database != order.database);
+    let copies = others.clone().flat_map(|other| {
+        let here = other.replicas.iter().filter(|copy| copy.node == order.node);
+        here.map(|copy| (other.name.as_str(), copy.path.as_str()))
+    });
+    let seeds = state.seeds.iter().filter(|seed| seed.node == order.node);
+    let seeds = seeds.filter(|seed| seed.database != order.database);
+    let seeds = seeds.map(|seed| ("a copy that is being built", seed.path.as_str()));
+    for (whose, taken) in copies.chain(seeds) {
+        let Some(taken) = parts(taken) else { continue };
+        if own.iter().zip(&taken).all(|(own, taken)| own == taken) {
+            let subject = format!("{path} on node {}", order.node);
+            let check = FailedCheck::new("path-free", subject, whose, "no other database's folder");
+            return Err(check.advice("give every database a folder of its own"));
+        }
+    }
+    Ok(())
+}
+
+/// The names that lead to a folder; none where it is the one below the node's root.
+fn parts(path: &str) -> Option<Vec<&str>> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    (!parts.is_empty()).then_some(parts)
 }
 
 /// Two administrators cannot work on one copy at once.
@@ -164,6 +206,9 @@ fn plan(state: &ControlState, seed: &SeedRecord) -> String {
     match seed.replaces {
         0 => plan.push_str(", a copy more"),
         old => plan.push_str(&format!(" in the place of replica {old}")),
+    }
+    if !seed.path.is_empty() {
+        plan.push_str(&format!(", in {}", seed.path));
     }
     if seed.from != 0 {
         plan.push_str(&format!(", from {}", name_of(seed.from)));
@@ -251,6 +296,7 @@ pub(super) fn advance<V: StateView>(
         node: seed.node,
         store: seed.store.clone(),
         seeded: true,
+        path: seed.path.clone(),
         ..ReplicaRecord::default()
     };
     match database.replicas.iter_mut().find(|copy| copy.node == seed.node) {

@@ -49,6 +49,41 @@ fn a_seed_has_an_id_of_its_own_and_the_old_copy_goes_on_until_the_new_one_is_bui
     assert!(operation.steps.len() == 2 && operation.steps.iter().all(|step| step.succeeded));
 }
 
+fn moved(request: &str, database: u64, node: u64, path: &str) -> Order {
+    let (request_id, path) = (request.into(), path.into());
+    Order::SeedCopy(SeedCopy {
+        request_id,
+        database,
+        node,
+        from: node,
+        path,
+        ..SeedCopy::default()
+    })
+}
+
+#[test]
+fn a_copy_moves_to_a_path_of_its_own_and_keeps_it_when_it_is_built_anew() {
+    let mut scene = Scene::new("A1 A2 A3 A4", &["DB1", "DB2"]);
+    let node = scene.database("DB1").replicas[1].node;
+    assert_eq!(scene.refused(moved("r1", DB1, node, "")), "path-differs");
+    scene.run(moved("r2", DB1, node, "/data/db1"));
+    let first = scene.control.seeds[0].clone();
+    assert!(first.relocates() && first.path == "/data/db1");
+    for taken in ["/data/db1", "/data/db1/in", "/data", "//data//db1/"] {
+        assert_eq!(scene.refused(moved(taken, DB1 + 1, node, taken)), "path-free", "{taken}");
+    }
+    scene.done(advance(node, first.replica, TERM));
+    scene.done(end(node, first.replica, true));
+    assert_eq!(scene.database("DB1").replicas[1].path, "/data/db1");
+    assert_eq!(scene.refused(moved("r3", DB1 + 1, node, "/data/db1")), "path-free");
+    assert_eq!(scene.refused(moved("r4", DB1, node, "/data/db1")), "path-differs");
+    scene.run(moved("r5", DB1 + 1, node, "/data/db10"));
+    // Anew, from another copy: where it was.
+    scene.run(seed("r6", node, false));
+    let anew = scene.control.seed(DatabaseId(DB1), NodeId(node)).unwrap();
+    assert!(!anew.relocates() && anew.path == "/data/db1");
+}
+
 #[test]
 fn nothing_is_admitted_before_it_is_in_its_place_and_nothing_by_a_deposed_leader() {
     let (mut scene, seed) = reseeding();

@@ -116,7 +116,8 @@ pub struct SeedCopy {
     /// Where the copy is built.
     #[prost(uint64, tag = "3")]
     pub node: u64,
-    /// From the copy on this node while it can be reached; 0: from the best one.
+    /// From the copy on this node while it can be reached; 0: from the best one. The node itself: the
+    /// copy moves to another path of its node.
     #[prost(uint64, tag = "4")]
     pub from: u64,
     /// Bytes per second; 0: no limit.
@@ -125,6 +126,10 @@ pub struct SeedCopy {
     /// The node has no copy yet.
     #[prost(bool, tag = "6")]
     pub adds: bool,
+    /// The folder of the database in which it is built; empty: where the copy is that it replaces,
+    /// or below the node's root.
+    #[prost(string, tag = "7")]
+    pub path: String,
 }
 
 /// See [`Order::AdvanceSeed`].

@@ -42,6 +42,8 @@ pub enum OperationKind {
     Hook = 5,
     /// A copy is built from another one.
     SeedCopy = 20,
+    /// The copies of a database move to another path, one after the other.
+    MovePath = 21,
 }
 
 /// How an operation stands.

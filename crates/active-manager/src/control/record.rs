@@ -260,6 +260,9 @@ pub struct ReplicaRecord {
     /// Why it was never admitted as healthy; empty: nothing is held against it.
     #[prost(string, tag = "6")]
     pub unfit: String,
+    /// The folder of the database on its node; empty: below the node's root.
+    #[prost(string, tag = "7")]
+    pub path: String,
 }
 
 impl ReplicaRecord {

@@ -9,6 +9,7 @@
 //! and puts in place, the active copy's node changes the members, the control leader compares and
 //! commits the next phase. So any of them may die at any moment, and the next one goes on.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -46,7 +47,8 @@ pub struct SeedRecord {
     /// Of which incarnation of the group.
     #[prost(uint32, tag = "5")]
     pub generation: u32,
-    /// From the copy on this node while it can be reached; 0: from the best one.
+    /// From the copy on this node while it can be reached; 0: from the best one. The node itself:
+    /// see [`SeedRecord::relocates`].
     #[prost(uint64, tag = "6")]
     pub from: u64,
     /// Bytes per second; 0: no limit.
@@ -64,6 +66,9 @@ pub struct SeedRecord {
     /// That one voted, and so will this one.
     #[prost(bool, tag = "11")]
     pub voter: bool,
+    /// The folder of the database in which it is built; empty: below the node's root.
+    #[prost(string, tag = "12")]
+    pub path: String,
 }
 
 impl SeedRecord {
@@ -90,6 +95,11 @@ impl SeedRecord {
     /// Of which incarnation of the group.
     pub fn generation(&self) -> Generation {
         Generation(self.generation)
+    }
+
+    /// It is built from the very copy whose place it takes: the copy moves to another path.
+    pub fn relocates(&self) -> bool {
+        self.from == self.node
     }
 
     pub(crate) fn key(database: u64, node: u64) -> Vec<u8> {

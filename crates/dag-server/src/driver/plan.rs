@@ -67,6 +67,8 @@ pub enum Action {
         replica: ReplicaId,
         /// It was built from another copy: it is put in place, and never made of nothing.
         seeded: bool,
+        /// The database's folder; empty: the one below the root.
+        path: String,
     },
     /// Stop and close the copy that runs here: another one took its place, or it was taken away.
     Stop {
@@ -138,7 +140,7 @@ fn founding(situation: &Situation<'_>, actions: &mut Vec<Action>) {
     let Some(own) = replicas.iter().find(|copy| copy.node == situation.node) else { return };
     let database = DatabaseId::CONTROL;
     match situation.running.get(&database) {
-        None => start(situation, database, Generation::FIRST, (own.replica, false), actions),
+        None => start(situation, database, Generation::FIRST, (own.replica, false, ""), actions),
         Some(running) if running.blank => {
             if situation.formation.first_voter() == Some(situation.node) {
                 let voters = replicas.iter().filter(|copy| copy.voter);
@@ -168,7 +170,7 @@ fn for_database(
     let own = match (own, running) {
         (Some(own), Some(running)) if running.replica == own.id() => own,
         (Some(own), None) => {
-            let copy = (own.id(), own.seeded);
+            let copy = (own.id(), own.seeded, own.path.as_str());
             return start(situation, database, record.generation(), copy, actions);
         }
         (own, Some(running)) if database != DatabaseId::CONTROL && is_gone(state, own, running) => {
@@ -235,11 +237,12 @@ fn start(
     situation: &Situation<'_>,
     database: DatabaseId,
     generation: Generation,
-    (replica, seeded): (ReplicaId, bool),
+    (replica, seeded, path): (ReplicaId, bool, &str),
     actions: &mut Vec<Action>,
 ) {
     if situation.failed.get(&database) != Some(&replica) {
-        actions.push(Action::Start { database, generation, replica, seeded });
+        let path = path.to_owned();
+        actions.push(Action::Start { database, generation, replica, seeded, path });
     }
 }
 

@@ -184,7 +184,8 @@ fn a_new_member_starts_its_control_copy_and_nothing_else() {
     for node in 1..=5 {
         let replica = ReplicaId(node);
         let generation = Generation::FIRST;
-        let start = Action::Start { database, generation, replica, seeded: false };
+        let path = String::new();
+        let start = Action::Start { database, generation, replica, seeded: false, path };
         assert_eq!(Case::founding(node).decide(), [start]);
     }
 }
@@ -349,7 +350,8 @@ fn a_node_stops_a_copy_that_was_replaced_or_taken_away_and_puts_the_new_one_in_p
     target.running.clear();
     let starts = target.decide();
     let (database, generation, replica) = (DB1, Generation::FIRST, ReplicaId(90));
-    assert!(starts.contains(&Action::Start { database, generation, replica, seeded: true }));
+    let path = String::new();
+    assert!(starts.contains(&Action::Start { database, generation, replica, seeded: true, path }));
     let mut removed = Case::settled(2);
     let state = removed.control.as_mut().unwrap();
     let record = state.databases.iter_mut().find(|record| record.id() == DB1).unwrap();

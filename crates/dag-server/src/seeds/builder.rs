@@ -14,12 +14,16 @@ use active_manager::seed;
 use dag_api::peer::v1 as pb;
 use dag_types::{NodeId, ReplicaId};
 use futures::StreamExt;
+use replication::MEMBERSHIP_KEY;
 use replication::link::{LinkError, Pipe};
+use seeding::SeedFault;
 use seeding::install;
 use seeding::progress::{Phase, Progress};
+use seeding::relocate::{MoveOrder, MoveStep, Relocation};
 use seeding::target::{SeedOrder, Step, Target, seed_folder};
-use seeding::wire::{Reply, Request};
-use seeding::{SeedFault, wire::WireFault};
+use seeding::wire::{CheckpointId, Refusal, Reply, Request, WireFault};
+use storage::copy_directory::CopyPlace;
+use storage::identity::CopyIdentity;
 use tokio::runtime::Handle;
 
 use super::wire;
@@ -148,11 +152,20 @@ impl Build {
     /// Whether the copy is built; not where it was stopped.
     fn build(&self) -> Result<bool, SeedFault> {
         let (store, seed) = (&self.node.store, &self.seed);
-        let place = store.place(seed.database());
+        let place = store.place(seed.database(), &seed.path);
         let identity = store.root.copy_identity(seed.database(), seed.generation(), seed.replica());
         // A control log that is read again after a restart may be behind.
         if install::is_installed(&place, &identity)? {
             return Ok(true);
+        }
+        let disk = store.disk.clone();
+        store.claim_folder(seed.database(), &place.folder).map_err(|fault| SeedFault::Disk {
+            operation: "make the database's folder",
+            folder: place.folder.display().to_string(),
+            detail: fault.to_string(),
+        })?;
+        if seed.relocates() {
+            return self.relocate(place, identity);
         }
         let order = SeedOrder {
             identity,
@@ -160,12 +173,6 @@ impl Build {
             reserve_bytes: self.node.settings.budget.disk_reserve.0,
             link_from: None,
         };
-        let disk = store.disk.clone();
-        disk.create_dir_all(&place.folder).map_err(|fault| SeedFault::Disk {
-            operation: "make the database's folder",
-            folder: place.folder.display().to_string(),
-            detail: fault.to_string(),
-        })?;
         let folder = seed_folder(&place.folder, seed.replica());
         let mut target = Target::open(disk, &folder, order)?;
         let mut turn = 0;
@@ -192,6 +199,44 @@ impl Build {
                     self.tell(&target, None, &format!("node {source}: {why}"));
                     std::thread::sleep(PAUSE);
                 }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Builds it from the copy whose place it takes, which goes on meanwhile.
+    fn relocate(&self, to: CopyPlace, new: CopyIdentity) -> Result<bool, SeedFault> {
+        let (store, seed) = (&self.node.store, &self.seed);
+        let database = seed.database();
+        let unfit = || SeedFault::Refused(Refusal::Unfit);
+        let copy = store.copy(database).ok_or_else(unfit)?;
+        let from = store.place_in(store.folder_of(database).ok_or_else(unfit)?);
+        let old = ReplicaId(seed.replaces);
+        let old = store.root.copy_identity(database, seed.generation(), old);
+        let mut relocation = Relocation::open(MoveOrder {
+            from,
+            to,
+            old,
+            new,
+            membership_key: MEMBERSHIP_KEY.to_vec(),
+            limit: (seed.limit > 0).then_some(seed.limit),
+            reserve_bytes: self.node.settings.budget.disk_reserve.0,
+        })?;
+        let id = CheckpointId(uuid::Uuid::new_v4().as_u128());
+        let engine = store.engine();
+        relocation.checkpoint(self.node.seeds.now(), id, &*copy.state(), &*engine)?;
+        while !self.stopped() {
+            self.show(|shown| {
+                let progress = relocation.progress().unwrap_or_default();
+                *shown = super::Shown { progress, source: Some(self.node.id()), ..shown.clone() };
+            });
+            if relocation.next(false)? != MoveStep::Stage {
+                return Ok(true);
+            }
+            let now = self.node.seeds.now();
+            if let Some(later) = relocation.stage(now)? {
+                let wait = later.saturating_sub(now).0.min(LOOK.as_millis() as u64);
+                std::thread::sleep(Duration::from_millis(wait));
             }
         }
         Ok(false)

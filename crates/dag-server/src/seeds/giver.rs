@@ -139,7 +139,8 @@ pub(super) fn source(node: &Node, database: DatabaseId) -> Result<Arc<Mutex<Sour
     if let Some(source) = sources.get(&database) {
         return Ok(source.clone());
     }
-    let folder = checkpoints(node.store.place(database).folder);
+    let unfit = || SeedFault::Refused(Refusal::Unfit);
+    let folder = checkpoints(node.store.folder_of(database).ok_or_else(unfit)?);
     let (disk, limit) = (node.store.disk.clone(), RateLimit::none());
     let source = Source::open(disk, &folder, SourceRules::default(), limit, node.seeds.now())?;
     let source = Arc::new(Mutex::new(source));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use active_manager::control::{ControlState, SeedPhase};
 use dag_types::{DatabaseId, Generation, ReplicaId};
 use seeding::source::Source;
-use seeding::{SeedFault, install, trash};
+use seeding::{SeedFault, install, relocate, trash};
 
 use super::{CHECKPOINTS, UNPOISONED, giver};
 use crate::clock;
@@ -55,15 +55,15 @@ fn round(node: &Node, slow: bool, before: Option<&Seen>) -> Option<Seen> {
     if !slow && before == Some(&now) {
         return Some(now);
     }
-    let databases = node.store.databases_on_disk().unwrap_or_default();
+    let folders = node.store.folders().unwrap_or_default();
     let mut clean = true;
-    for database in databases.into_iter().filter(|id| *id != DatabaseId::CONTROL) {
-        let mut tidied = discard_strays(node, &state, database);
+    for (database, folder) in folders.into_iter().filter(|(id, _)| *id != DatabaseId::CONTROL) {
+        let mut tidied = discard_strays(node, &state, database, &folder);
         if slow && tidied.is_ok() {
-            tidied = expire(node, database);
+            tidied = expire(node, database, &folder);
         }
         if let Err(fault) = tidied {
-            tracing::warn!(db = %database, %fault, "tidy a database's folder");
+            tracing::warn!(db = %database, folder = %folder.display(), %fault, "tidy a folder");
             clean = false;
         }
     }
@@ -104,8 +104,9 @@ fn discard_strays(
     node: &Node,
     state: &ControlState,
     database: DatabaseId,
+    folder: &Path,
 ) -> Result<(), SeedFault> {
-    let place = node.store.place(database);
+    let place = node.store.place_in(folder.to_path_buf());
     let open = node.member().ok().and_then(|member| member.registry.get(database));
     let open = open.map(|group| group.replica());
     for name in list(node, &place.folder)? {
@@ -116,6 +117,9 @@ fn discard_strays(
                 let old = node.store.root.copy_identity(database, generation, replica);
                 install::retire(&place, &old, clock::wall())?;
                 tracing::info!(db = %database, %replica, "the old copy lies in the trash");
+            }
+            None if name.as_os_str() == relocate::SOURCE && !relocates(node, state, database) => {
+                remove(node, &place.folder.join(name))?;
             }
             Some(Folder::Seed(replica)) if is_stray(node, state, database, replica) => {
                 install::clean(&place, &place.folder.join(name))?;
@@ -135,10 +139,28 @@ fn list(node: &Node, folder: &Path) -> Result<Vec<std::path::PathBuf>, SeedFault
     })
 }
 
+/// Whether a copy of this node is built from itself, so that its checkpoint is of use.
+fn relocates(node: &Node, state: &ControlState, database: DatabaseId) -> bool {
+    let seed = state.seed(database, node.id());
+    seed.is_some_and(|seed| seed.relocates() && seed.phase() == SeedPhase::Building)
+}
+
+fn remove(node: &Node, folder: &Path) -> Result<(), SeedFault> {
+    node.store.disk.remove_dir_all(folder).map_err(|fault| SeedFault::Disk {
+        operation: "remove checkpoints",
+        folder: folder.display().to_string(),
+        detail: fault.to_string(),
+    })
+}
+
 /// Checkpoints without readers, and what lay in the trash for its time.
-fn expire(node: &Node, database: DatabaseId) -> Result<(), SeedFault> {
-    let folder = node.store.place(database).folder;
-    if node.store.disk.exists(&folder.join(CHECKPOINTS)).unwrap_or(false) {
+fn expire(node: &Node, database: DatabaseId, folder: &Path) -> Result<(), SeedFault> {
+    let checkpoints = folder.join(CHECKPOINTS);
+    let kept = node.store.disk.exists(&checkpoints).unwrap_or(false);
+    let open = node.store.folder_of(database);
+    if kept && open.is_some_and(|open| open != folder) {
+        remove(node, &checkpoints)?;
+    } else if kept {
         let source = giver::source(node, database)?;
         let mut source = source.lock().expect(UNPOISONED);
         let gone = Source::expire(&mut source, node.seeds.now())?;
@@ -147,7 +169,7 @@ fn expire(node: &Node, database: DatabaseId) -> Result<(), SeedFault> {
         }
     }
     let disk = &*node.store.disk;
-    for name in trash::empty(disk, &folder, clock::wall(), trash::KEEP, 0)? {
+    for name in trash::empty(disk, folder, clock::wall(), trash::KEEP, 0)? {
         tracing::info!(db = %database, name = %name.display(), "removed from the trash");
     }
     Ok(())

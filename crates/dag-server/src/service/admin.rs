@@ -9,6 +9,7 @@ mod gates;
 mod listing;
 mod moves;
 mod orders;
+mod paths;
 pub(crate) mod plan;
 mod seeding;
 mod seeds;
@@ -217,6 +218,21 @@ impl DagAdminService for AdminServer {
     ) -> Result<Response<api::RemoveCopyResponse>, Status> {
         let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
         respond(self.remove_copy(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn move_path(
+        &self,
+        request: Request<api::MovePathRequest>,
+    ) -> Result<Response<api::MovePathResponse>, Status> {
+        let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
+        respond(self.move_path(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn check_path(
+        &self,
+        request: Request<api::CheckPathRequest>,
+    ) -> Result<Response<api::CheckPathResponse>, Status> {
+        respond(self.check_path(request.into_inner()).await)
     }
 
     async fn plan_balance(

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::admin::{Admin, Client};
 use crate::command::moves::{self, MoveArgs};
+use crate::command::paths::{self, MovePathArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::names::Names;
@@ -31,6 +32,8 @@ pub enum Db {
     List,
     /// Make a database active on another copy (Exchange: Move-ActiveMailboxDatabase)
     Move(MoveArgs),
+    /// Move a database to another folder while it goes on (Exchange: Move-DatabasePath)
+    MovePath(MovePathArgs),
     /// Move databases back to their preferred copies (Exchange: RedistributeActiveDatabases)
     Rebalance {
         /// Only show it
@@ -110,6 +113,7 @@ pub async fn run(db: Db, admin: &Admin, patience: Duration, form: Form) -> Resul
         Db::Create { names, copies } => create(&names, &copies, admin, patience, form).await,
         Db::List => list(admin, form).await,
         Db::Move(args) => moves::run(args, admin, patience, form).await,
+        Db::MovePath(args) => paths::run(args, admin, form).await,
         Db::Rebalance { dry_run: true, .. } => moves::plan_balance(admin, form).await,
         Db::Rebalance { reason, .. } => moves::rebalance(&reason, admin, patience, form).await,
         Db::Verify { name, wait } => verify(name, wait, admin, form).await,

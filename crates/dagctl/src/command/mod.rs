@@ -12,6 +12,7 @@ pub mod mail;
 pub mod mailbox;
 pub mod moves;
 pub mod node;
+pub mod paths;
 pub mod seed;
 pub mod status;
 pub mod trace;

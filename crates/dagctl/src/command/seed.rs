@@ -53,6 +53,9 @@ pub struct SeedArgs {
     /// At most so much, such as 100MB/s
     #[arg(long)]
     limit: Option<Rate>,
+    /// In this folder of the node, which is the database's from then on
+    #[arg(long)]
+    path: Option<String>,
     /// Show how it goes on until it is over; interrupting this harms nothing
     #[arg(short, long)]
     follow: bool,
@@ -85,7 +88,7 @@ impl std::fmt::Display for CopyName {
 
 /// Bytes per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate(u64);
+pub struct Rate(pub u64);
 
 const UNITS: [(&str, u64); 7] = [
     ("KiB", 1 << 10),
@@ -154,7 +157,8 @@ impl SeedLine {
 /// What was begun, and what came of it where it was followed.
 #[derive(Debug, Serialize)]
 struct Begun {
-    copy: String,
+    /// The copy, or the database.
+    object: String,
     operation: u64,
     /// Running, Done, Failed, Cancelled.
     state: String,
@@ -187,31 +191,42 @@ async fn begin(
         bytes_per_second: args.limit.map_or(0, |limit| limit.0),
         request_id: uuid::Uuid::new_v4().to_string(),
         reason: args.reason,
+        path: args.path.unwrap_or_default(),
     };
     let call = |mut client: Client| {
         let request = request.clone();
         async move { client.seed_copy(request).await }
     };
     let answer = admin.change(&format!("Cannot build {}.", args.copy), ATTEMPT, call).await?;
-    let (operation, copy) = (answer.operation, args.copy.to_string());
-    if !args.follow {
+    see(args.copy.to_string(), answer.operation, args.follow, admin, form).await
+}
+
+/// Says what was begun, or watches it to its end.
+pub(super) async fn see(
+    object: String,
+    operation: u64,
+    to_its_end: bool,
+    admin: &Admin,
+    form: Form,
+) -> Result<(), Failure> {
+    if !to_its_end {
         let (state, outcome) = ("Running".to_owned(), String::new());
-        let begun = Begun { copy, operation, state, outcome };
+        let begun = Begun { object, operation, state, outcome };
         return form.print(&begun, |begun| {
             format!(
                 "{}: begun as operation {operation}; it goes on by itself: \
                  dagctl ops show {operation}",
-                begun.copy
+                begun.object
             )
         });
     }
     form.say(format!("operation {operation}; it goes on by itself when this is interrupted"));
     let ended = follow(operation, admin, form).await?;
-    let begun = Begun { copy, operation, state: ended.state, outcome: ended.outcome };
-    form.print(&begun, |begun| format!("{}: {}: {}", begun.copy, begun.state, begun.outcome))?;
+    let begun = Begun { object, operation, state: ended.state, outcome: ended.outcome };
+    form.print(&begun, |begun| format!("{}: {}: {}", begun.object, begun.state, begun.outcome))?;
     match begun.state.as_str() {
         "Done" => Ok(()),
-        state => Err(Failure::new(Exit::Failed, format!("{}: {state}.", begun.copy))
+        state => Err(Failure::new(Exit::Failed, format!("{}: {state}.", begun.object))
             .why(&begun.outcome)
             .next(format!("dagctl ops show {operation}"))),
     }

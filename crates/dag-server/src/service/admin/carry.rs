@@ -106,12 +106,13 @@ impl AdminServer {
                 Plan::Move(planned) => self.carry_move(carrying, planned).await,
                 Plan::Evacuate(planned) => self.carry_evacuation(carrying, planned).await,
                 Plan::Rebalance(planned) => self.carry_rebalance(carrying, planned).await,
+                Plan::Paths(planned) => self.carry_paths(carrying, planned).await,
             }
         })
     }
 
     /// The record as a quorum confirms it.
-    async fn record(&self, carrying: &Carrying) -> Result<(Office, Operation), Problem> {
+    pub(super) async fn record(&self, carrying: &Carrying) -> Result<(Office, Operation), Problem> {
         let office = self.office(Instant::now() + STEP).await?;
         if office.term != carrying.term {
             return Err(status::not_active(CONTROL, self.node.hint(CONTROL)));
@@ -121,7 +122,7 @@ impl AdminServer {
         Ok((office, known))
     }
 
-    async fn end(
+    pub(super) async fn end(
         &self,
         operation: u64,
         state: OperationState,
@@ -487,7 +488,7 @@ fn not_transferred(database: DatabaseId, error: &TransferError) -> Problem {
 }
 
 /// What another node said, with its name. No answer is no refusal.
-fn told(node: NodeId, refused: &tonic::Status) -> Problem {
+pub(super) fn told(node: NodeId, refused: &tonic::Status) -> Problem {
     let text = format!("node {node}: {}", refused.message());
     match Problem::from_status(refused) {
         Some(problem) => Problem { message: text, ..problem },

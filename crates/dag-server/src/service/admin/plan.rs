@@ -19,6 +19,8 @@ pub enum Plan {
     Evacuate(Evacuate),
     /// Databases go back to their preferred copies, each by an operation of its own.
     Rebalance(Rebalance),
+    /// The copies of a database move to another folder, each by an operation of its own.
+    Paths(Paths),
 }
 
 /// See [`Plan::Move`].
@@ -69,6 +71,40 @@ pub struct Rebalance {
     pub moves: Vec<(u64, String, u64)>,
 }
 
+/// See [`Plan::Paths`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    pub database: u64,
+    pub name: String,
+    /// The database's folder from then on.
+    pub path: String,
+    /// The nodes whose copies move.
+    pub nodes: Vec<u64>,
+    /// Bytes per second; 0: no limit.
+    pub limit: u64,
+}
+
+/// Where the copies of a database are while their path is moved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Node and folder of each copy.
+    pub copies: Vec<(u64, String)>,
+    pub active: Option<u64>,
+}
+
+/// What a control leader does next to move a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NextPath {
+    /// The copy on this node is built in the new folder, in the place of the one it has.
+    Build { number: u32, node: u64 },
+    /// Another copy takes over from the one on this node.
+    HandOver { number: u32, node: u64 },
+    /// Nothing more: this is how it ended.
+    End { state: OperationState, outcome: String },
+    /// The database is active nowhere, which passes.
+    Wait,
+}
+
 /// A step that is sent to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -117,6 +153,7 @@ impl Plan {
             Self::Move(_) => OperationKind::MoveDatabase,
             Self::Evacuate(_) => OperationKind::DrainNode,
             Self::Rebalance(_) => OperationKind::Rebalance,
+            Self::Paths(_) => OperationKind::MovePath,
         }
     }
 
@@ -126,6 +163,8 @@ impl Plan {
             Self::Move(planned) => format!("database {}", planned.database),
             Self::Evacuate(planned) => format!("node {}", planned.node),
             Self::Rebalance(_) => "balance".into(),
+            // Its parts hold the database itself, one after the other.
+            Self::Paths(planned) => format!("path of database {}", planned.database),
         }
     }
 
@@ -151,6 +190,9 @@ impl Plan {
                     moves.map(|(_, name, to)| format!("{name} to node {to}")).collect();
                 moves.join(", ")
             }
+            Self::Paths(Paths { name, path, nodes, .. }) => {
+                format!("{name} to {path} on nodes {}", list(nodes))
+            }
         }
     }
 }
@@ -159,6 +201,11 @@ impl Plan {
 /// that carries it on.
 pub fn part_of(operation: u64, database: u64) -> String {
     format!("op{operation}-db{database}")
+}
+
+/// The request id of a step that is an operation of its own.
+pub fn step_of(operation: u64, database: u64, step: u32) -> String {
+    format!("{}-step{step}", part_of(operation, database))
 }
 
 /// The operation that a move is a part of; 0: none.
@@ -231,6 +278,53 @@ impl Move {
                 state: OperationState::Cancelled,
                 outcome: format!("{} stays on node {}", self.name, self.from),
             },
+        }
+    }
+}
+
+impl Paths {
+    const BUILD: &str = "build ";
+
+    /// A step for people, as its record has it.
+    pub fn step_words(&self, next: &NextPath) -> String {
+        match next {
+            NextPath::HandOver { node, .. } => format!("hand {} over from node {node}", self.name),
+            _ => format!("{}{} in {}", Self::BUILD, self.name, self.path),
+        }
+    }
+
+    /// What comes next: passive copies first, the active one after it was handed over. From the plan,
+    /// the record, and where the copies are, so that a failover on the way changes only the order.
+    pub fn next(&self, known: &Operation, now: &Whereabouts) -> NextPath {
+        if let Some(open) = known.steps.last().filter(|step| !step.ended()) {
+            let (number, node) = (open.step, open.node);
+            return match open.what.starts_with(Self::BUILD) {
+                true => NextPath::Build { number, node },
+                false => NextPath::HandOver { number, node },
+            };
+        }
+        let lies = |node: &u64| now.copies.iter().find(|(on, _)| on == node);
+        let there = |node: &&u64| lies(node).is_none_or(|(_, path)| *path == self.path);
+        let moved = self.nodes.iter().filter(there).count();
+        let outcome = format!("{} lies in {} on {moved} nodes", self.name, self.path);
+        let failed = known.steps.iter().find(|step| step.ended() && !step.succeeded);
+        if let Some(failed) = failed.filter(|_| known.state() != OperationState::Cancelling) {
+            let outcome = format!("{outcome}; {}: {}", failed.what, failed.outcome);
+            return NextPath::End { state: OperationState::Failed, outcome };
+        }
+        let mut left = self.nodes.iter().filter(|node| !there(node));
+        if moved == self.nodes.len() {
+            return NextPath::End { state: OperationState::Done, outcome };
+        }
+        if known.state() == OperationState::Cancelling {
+            let outcome = format!("{outcome} of {}", self.nodes.len());
+            return NextPath::End { state: OperationState::Cancelled, outcome };
+        }
+        let number = known.steps.last().map_or(1, |last| last.step + 1);
+        let Some(active) = now.active else { return NextPath::Wait };
+        match left.find(|node| **node != active) {
+            Some(node) => NextPath::Build { number, node: *node },
+            None => NextPath::HandOver { number, node: active },
         }
     }
 }
@@ -322,6 +416,52 @@ mod tests {
         assert!(matches!(plan.next(&done), Next::End { state: OperationState::Done, .. }));
     }
 
+    fn paths() -> Paths {
+        let (name, path) = ("DB1".into(), "/new".into());
+        Paths { database: 16, name, path, nodes: vec![1, 2, 3], limit: 0 }
+    }
+
+    fn whereabouts(moved: &[u64], active: u64) -> Whereabouts {
+        let path = |node: &u64| if moved.contains(node) { "/new" } else { "" };
+        let copies = [1, 2, 3].iter().map(|node| (*node, path(node).into())).collect();
+        Whereabouts { copies, active: Some(active) }
+    }
+
+    #[test]
+    fn a_path_moves_under_the_passive_copies_first_and_under_the_active_one_after_it_was_handed_over()
+     {
+        let plan = paths();
+        let next = |steps: &[(u32, &str, Option<bool>)], moved: &[u64], active| {
+            plan.next(&record(RUNNING, steps), &whereabouts(moved, active))
+        };
+        assert_eq!(next(&[], &[], 1), NextPath::Build { number: 1, node: 2 });
+        let one = (1, "build DB1 in /new", Some(true));
+        assert_eq!(next(&[one], &[2], 1), NextPath::Build { number: 2, node: 3 });
+        // A failover on the way.
+        assert_eq!(next(&[one], &[2], 3), NextPath::Build { number: 2, node: 1 });
+        let two = (2, "build DB1 in /new", Some(true));
+        let hand = NextPath::HandOver { number: 3, node: 1 };
+        assert_eq!(next(&[one, two], &[2, 3], 1), hand);
+        let three = (3, plan.step_words(&hand), Some(true));
+        let three = (three.0, three.1.as_str(), three.2);
+        assert_eq!(next(&[one, two, three], &[2, 3], 2), NextPath::Build { number: 4, node: 1 });
+        let done = next(&[one, two, three], &[1, 2, 3], 2);
+        assert!(matches!(done, NextPath::End { state: OperationState::Done, .. }));
+    }
+
+    #[test]
+    fn a_path_move_that_fails_or_is_cancelled_leaves_every_copy_where_it_is() {
+        let plan = paths();
+        let failed = record(RUNNING, &[(1, "build DB1 in /new", Some(false))]);
+        let end = plan.next(&failed, &whereabouts(&[], 1));
+        assert!(matches!(end, NextPath::End { state: OperationState::Failed, .. }), "{end:?}");
+        let cancelled = record(CANCELLING, &[(1, "build DB1 in /new", Some(true))]);
+        let end = plan.next(&cancelled, &whereabouts(&[2], 1));
+        assert!(matches!(end, NextPath::End { state: OperationState::Cancelled, .. }), "{end:?}");
+        let nowhere = Whereabouts { active: None, ..whereabouts(&[2], 1) };
+        assert_eq!(plan.next(&record(RUNNING, &[]), &nowhere), NextPath::Wait);
+    }
+
     #[test]
     fn a_plan_is_read_from_its_record_and_a_part_knows_its_whole() {
         let evacuate = Evacuate {
@@ -331,12 +471,18 @@ mod tests {
             databases: vec![(16, "DB1".into())],
         };
         let rebalance = Rebalance { moves: vec![(16, "DB1".into(), 2)] };
-        for plan in [Plan::Move(planned(&[])), Plan::Evacuate(evacuate), Plan::Rebalance(rebalance)]
-        {
+        let plans = [
+            Plan::Move(planned(&[])),
+            Plan::Evacuate(evacuate),
+            Plan::Rebalance(rebalance),
+            Plan::Paths(paths()),
+        ];
+        for plan in plans {
             let written = Operation { plan: plan.written(), ..Operation::default() };
             assert_eq!(Plan::of(&written), Some(plan));
         }
         assert_eq!(parent(&part_of(7, 16)), 7);
+        assert_eq!(parent(&step_of(7, 16, 2)), 7);
         assert_eq!(parent("7d9c1a2e-op"), 0);
     }
 }

@@ -59,6 +59,7 @@ impl AdminServer {
             from: request.from_node,
             limit: request.bytes_per_second,
             adds: kind == SeedKind::Add,
+            path: request.path,
         };
         // What was begun by the same request is not checked again: it changed what is checked.
         let repeated = repeated(&office.state, &order);
@@ -69,6 +70,9 @@ impl AdminServer {
             let from = from.map(NodeId);
             let checks = seed::check_seed(&office.state, &reports, &database, node, kind, from);
             refuse(&office.state, &database, node, &checks)?;
+            if !order.path.is_empty() {
+                self.check_path_at(member, node, &database, &order.path).await?;
+            }
         }
         match self.order(Order::SeedCopy(order), &asker).await? {
             Outcome::OperationBegun(begun) => {
@@ -107,11 +111,12 @@ fn repeated(state: &ControlState, order: &SeedCopy) -> bool {
     let running = state.seed(DatabaseId(order.database), NodeId(order.node));
     running.is_some_and(|seed| {
         let adds = seed.replaces == 0;
-        (seed.from, seed.limit, adds) == (order.from, order.limit, order.adds)
+        let same_path = order.path.is_empty() || seed.path == order.path;
+        (seed.from, seed.limit, adds) == (order.from, order.limit, order.adds) && same_path
     })
 }
 
-fn refuse(
+pub(super) fn refuse(
     state: &ControlState,
     database: &DatabaseRecord,
     node: NodeId,
