@@ -79,9 +79,11 @@ pub enum Role {
 pub enum StepState {
     /// The node begins it.
     Begun,
-    /// The node finished it.
+    /// The node carried it out.
     Done,
-    /// The node refused it: a greater step or term was seen.
+    /// The node began it, and it did not succeed.
+    Failed,
+    /// The node refused it: a greater step or term was seen, or the operation is over.
     Refused,
 }
 
@@ -151,7 +153,7 @@ pub enum Event {
         /// Which copy.
         #[serde(flatten)]
         copy: CopyOf,
-        /// Switchover, lost leadership, closed gate, fault.
+        /// Lost leadership, closed gate, mounting not allowed, fault, stop.
         why: String,
     },
     /// A write is committed and applied, and its answer leaves now.
@@ -224,7 +226,7 @@ pub enum Event {
     Step {
         /// The operation's number.
         operation: u64,
-        /// Its kind, as in `move_database_path`.
+        /// What the step does, as in `transfer`.
         kind: String,
         /// The step's number.
         step: u64,

@@ -322,8 +322,8 @@ impl World {
                 let LogId { term, index } = mounted.at;
                 Some(journal::Event::Mounted { copy, term, index })
             }
-            Event::Dismounted => {
-                Some(journal::Event::Dismounted { copy, why: "leads no more".to_owned() })
+            Event::Dismounted { why } => {
+                Some(journal::Event::Dismounted { copy, why: why.to_owned() })
             }
             Event::Failed { reason } => {
                 self.copy_failed(node, database, &reason);

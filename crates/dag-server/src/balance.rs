@@ -67,7 +67,7 @@ async fn look(node: &Arc<Node>, waiting: &mut Waiting) {
     let request = uuid::Uuid::new_v4().to_string();
     let plan = Plan::Rebalance(Rebalance { moves: due });
     match orders.start(&request, plan, term, asker).await {
-        Ok(operation) => tracing::info!(operation, "databases go back to their preferred copies"),
+        Ok(op) => tracing::info!(op, "databases go back to their preferred copies"),
         Err(error) => tracing::debug!(%error, "balancing was not begun"),
     }
 }

@@ -132,6 +132,24 @@ pub enum Event<'a> {
         copy: CopyOf,
         why: &'a str,
     },
+    Step {
+        operation: u64,
+        kind: &'a str,
+        step: u64,
+        term: u64,
+        state: StepState,
+    },
+}
+
+/// How far a step of a long operation is on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum StepState {
+    Begun,
+    Done,
+    Failed,
+    Refused,
 }
 
 /// A lease on an open gate; times in BOOTTIME nanoseconds.
@@ -256,6 +274,10 @@ mod tests {
     const LEASE: GateLease =
         GateLease { grant: 1, granter: 1, term: 9, sent: 5, ttl: 10, until: 15 };
 
+    fn step(state: StepState) -> Event<'static> {
+        Event::Step { operation: 4, kind: "transfer", step: 1, term: 9, state }
+    }
+
     fn events() -> Vec<Event<'static>> {
         let path = Path::new("/copies/16");
         let store = || StoreId([1; 16]).to_string();
@@ -288,6 +310,10 @@ mod tests {
             Event::Dismounted { copy: COPY, why: "it does not lead any more" },
             Event::ReplicaFailed { copy: COPY, why: "crc" },
             Event::ReplicaClosed { copy: COPY, path },
+            step(StepState::Begun),
+            step(StepState::Done),
+            step(StepState::Failed),
+            step(StepState::Refused),
             Event::Stopped,
         ]
     }
@@ -308,6 +334,21 @@ mod tests {
             let entry: history::journal::Entry = serde_json::from_str(line).expect(line);
             assert_eq!((entry.node, entry.boot.id), (3, u64::MAX));
             assert!(entry.lineage.is_some());
+        }
+    }
+
+    /// The page is what whoever writes a checker goes by.
+    #[test]
+    fn the_page_has_a_row_for_every_event_and_names_its_fields() {
+        let page = include_str!("../../../docs/journal.md");
+        for event in events() {
+            let line = serde_json::to_value(&event).expect("texts and numbers");
+            let fields = line.as_object().expect("an object");
+            let name = fields["event"].as_str().expect("a name");
+            assert!(page.contains(&format!("\n| `{name}` |")), "no row for {name}");
+            for field in fields.keys() {
+                assert!(page.contains(&format!("`{field}`")), "{field} of {name} is not explained");
+            }
         }
     }
 

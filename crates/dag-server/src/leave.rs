@@ -37,8 +37,10 @@ async fn hand_over_one(group: Group) {
     let database = group.spec().database;
     for target in targets(&group.status()) {
         match group.transfer(target, Instant::now() + EACH).await {
-            Ok(()) => return tracing::info!(db = %database, %target, "handed over"),
-            Err(error) => tracing::info!(db = %database, %target, %error, "not handed over"),
+            Ok(()) => return tracing::info!(db = %database, replica = %target, "handed over"),
+            Err(error) => {
+                tracing::info!(db = %database, replica = %target, %error, "not handed over");
+            }
         }
     }
 }

@@ -89,7 +89,7 @@ fn main() -> ExitCode {
         println!("{}: fine", arguments.settings.display());
         return ExitCode::SUCCESS;
     }
-    if let Err(error) = logging::install(&settings.log_level) {
+    if let Err(error) = logging::install(&settings.log_level, settings.node()) {
         eprintln!("holdfastd: {}: {error}", arguments.settings.display());
         return ExitCode::from(EXIT_SETTINGS);
     }

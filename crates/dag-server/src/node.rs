@@ -275,7 +275,7 @@ impl Node {
         self.serve_peers(&registry);
         let member = Member { formation, peers, gate, registry };
         assert!(self.member.set(member).is_ok(), "joined once, under the stage's lock or at start");
-        tracing::info!(node = %self.id(), lineage = %self.lineage(), "member of a DAG");
+        tracing::info!(lineage = %self.lineage(), "member of a DAG");
         self.wake.notify_one();
         Ok(())
     }
@@ -486,9 +486,11 @@ fn matters(database: DatabaseId, event: &replication::Event) -> bool {
     match event {
         E::Applied { .. } => database == DatabaseId::CONTROL,
         E::Durable { .. } | E::Cut { .. } | E::Voted { .. } | E::LongerLog { .. } => false,
-        E::Role { .. } | E::Mounted(_) | E::Dismounted | E::Installed { .. } | E::Failed { .. } => {
-            true
-        }
+        E::Role { .. }
+        | E::Mounted(_)
+        | E::Dismounted { .. }
+        | E::Installed { .. }
+        | E::Failed { .. } => true,
     }
 }
 
@@ -512,9 +514,7 @@ fn tell(journal: &Journal, copy: CopyOf, event: &replication::Event) {
             let (term, index) = (mounted.at.term, mounted.at.index);
             journal.write(&Event::Mounted { copy, term, index });
         }
-        E::Dismounted => {
-            journal.write(&Event::Dismounted { copy, why: "it does not serve any more" });
-        }
+        E::Dismounted { why } => journal.write(&Event::Dismounted { copy, why }),
         E::Failed { reason } => journal.write(&Event::ReplicaFailed { copy, why: reason }),
         E::Voted { committed: true, .. }
         | E::LongerLog { .. }

@@ -146,7 +146,10 @@ impl Peers {
         Arc::new(move |node| {
             let address = peers.member(node)?.peer_address;
             let endpoint = dial.endpoint(&dial.url(&address));
-            endpoint.inspect_err(|error| tracing::warn!(%node, %error, "no way to a node")).ok()
+            let endpoint = endpoint.inspect_err(|error| {
+                tracing::warn!(peer = %node, %error, "no way to a node");
+            });
+            endpoint.ok()
         })
     }
 }

@@ -162,7 +162,6 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     let builder = tokio::spawn(seeds::builder::run(node.clone()));
     tidy::start(&node).map_err(|error| Error::System(format!("start the tidy thread: {error}")))?;
     tracing::info!(
-        node = %node.id(),
         store = %node.store_id(),
         boot = node.boot().counter,
         insecure = node.settings.insecure,
@@ -173,7 +172,7 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
         tracing::warn!(code = warning.code, "{}", warning.text);
     }
     wait_for_signal().await?;
-    tracing::info!(node = %node.id(), "stopping");
+    tracing::info!("stopping");
     leave::hand_over(node).await;
     node.stopping.cancel();
     let ended = async { tokio::join!(mail, operators, driver, keeper, builder) };

@@ -15,10 +15,30 @@ use dag_types::DatabaseId;
 use storage::identity::NodeRoot;
 use tokio::sync::{Mutex, watch};
 
+use crate::journal::{Event, Journal, StepState};
 use crate::node::Node;
 
 /// What came of a step, in words, or why it was not done.
 pub type Outcome = Result<String, Problem>;
+
+/// A step that is asked of this node.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// Of which operation.
+    pub operation: u64,
+    /// What it does, in a word for the journal.
+    pub kind: &'static str,
+    /// Which step, and of which control leader.
+    pub id: StepId,
+}
+
+impl Asked {
+    /// Tells the journal how far it is.
+    pub fn tell(self, journal: &Journal, state: StepState) {
+        let Self { operation, kind, id: StepId { term, step } } = self;
+        journal.write(&Event::Step { operation, kind, step: step.into(), term, state });
+    }
+}
 
 /// The steps that this node took.
 #[derive(Debug)]
@@ -43,36 +63,60 @@ impl Steps {
 
     /// Carries a step out, unless it was taken before or comes too late. The work goes on where
     /// whoever asked goes away.
-    pub async fn take<W>(&self, node: &Node, operation: u64, asked: StepId, work: W) -> Outcome
+    pub async fn take<W>(&self, node: &Node, asked: Asked, work: W) -> Outcome
     where
         W: Future<Output = Outcome> + Send + 'static,
     {
         let mut taken = self.0.lock().await;
-        let over = finished(node);
-        if over(operation) {
-            let text = format!("operation {operation} is over; its step {} is late", asked.step);
-            return Err(refused("operation-running", text));
-        }
-        taken.fence.forget(&over);
-        taken.outcomes.retain(|(operation, _), _| !over(*operation));
-        let admission = taken.fence.admit(operation, asked);
-        let admission = admission.map_err(|stale| refused("step-term", stale.to_string()))?;
+        let admission = taken.admit(node, asked).inspect_err(|_| {
+            asked.tell(&node.journal, StepState::Refused);
+        })?;
         save(&node.store.root, &taken.fence).await?;
-        let key = (operation, asked.step);
+        let key = (asked.operation, asked.id.step);
         let outcome = match admission {
             Admission::Repetition => taken.outcomes.get(&key).cloned(),
             Admission::Take => {
-                let (done, outcome) = watch::channel(None);
-                tokio::spawn(async move { drop(done.send(Some(work.await))) });
+                let outcome = begin(node.journal.clone(), asked, work);
                 taken.outcomes.insert(key, outcome.clone());
                 Some(outcome)
             }
         };
         drop(taken);
-        let Some(mut outcome) = outcome else { return Err(forgotten(operation, asked)) };
+        let Some(mut outcome) = outcome else { return Err(forgotten(asked)) };
         let known = outcome.wait_for(Option::is_some).await.ok().and_then(|known| known.clone());
-        known.unwrap_or_else(|| Err(forgotten(operation, asked)))
+        known.unwrap_or_else(|| Err(forgotten(asked)))
     }
+}
+
+impl Taken {
+    /// Decides about a step, and forgets those of operations that are over.
+    fn admit(&mut self, node: &Node, asked: Asked) -> Result<Admission, Problem> {
+        let Asked { operation, id, .. } = asked;
+        let over = finished(node);
+        if over(operation) {
+            let text = format!("operation {operation} is over; its step {} is late", id.step);
+            return Err(refused("operation-running", text));
+        }
+        self.fence.forget(&over);
+        self.outcomes.retain(|(operation, _), _| !over(*operation));
+        let admission = self.fence.admit(operation, id);
+        admission.map_err(|stale| refused("step-term", stale.to_string()))
+    }
+}
+
+/// Has the work done beside whoever asked for it. The journal knows first.
+fn begin<W>(journal: Arc<Journal>, asked: Asked, work: W) -> watch::Receiver<Option<Outcome>>
+where
+    W: Future<Output = Outcome> + Send + 'static,
+{
+    let (done, outcome) = watch::channel(None);
+    asked.tell(&journal, StepState::Begun);
+    tokio::spawn(async move {
+        let ended = work.await;
+        asked.tell(&journal, if ended.is_ok() { StepState::Done } else { StepState::Failed });
+        drop(done.send(Some(ended)));
+    });
+    outcome
 }
 
 /// Which operations are over, by this node's own control log. Their numbers only grow, so one that
@@ -105,11 +149,12 @@ fn refused(check: &'static str, text: String) -> Problem {
     Problem::new(Reason::CheckFailed, text).check(check).database(DatabaseId::CONTROL)
 }
 
-fn forgotten(operation: u64, asked: StepId) -> Problem {
+fn forgotten(asked: Asked) -> Problem {
+    let Asked { operation, id, .. } = asked;
     let text = format!(
         "step {} of operation {operation} was taken here before this node started again, and what \
          came of it is not known",
-        asked.step
+        id.step
     );
     Problem::new(Reason::OutcomeUnknown, text).database(DatabaseId::CONTROL)
 }

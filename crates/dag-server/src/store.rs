@@ -304,7 +304,7 @@ fn format_if_empty(disk: &dyn Disk, folder: &Path, node: NodeId) -> Result<(), S
         return Err(StoreError::Headless { folder: folder.into() });
     }
     let store = StoreId(*uuid::Uuid::new_v4().as_bytes());
-    tracing::info!(node = %node, %store, folder = %folder.display(), "format an empty root");
+    tracing::info!(%store, folder = %folder.display(), "format an empty root");
     Ok(NodeRoot::format(disk, folder, node, store)?)
 }
 

@@ -55,7 +55,10 @@ pub enum Event {
     /// The mount of this copy's node took effect: it may serve.
     Mounted(Mounted),
     /// It serves no longer.
-    Dismounted,
+    Dismounted {
+        /// What took the mount from it, as it stood when this was noticed.
+        why: &'static str,
+    },
     /// Entries became durable here: an acknowledgement batch.
     Durable {
         /// The last of them.

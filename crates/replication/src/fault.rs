@@ -23,7 +23,7 @@ impl CopyFault {
     pub fn note(&self, reason: &str) {
         if self.reason.set(reason.to_owned()).is_ok() {
             tracing::error!(
-                database = %self.journal.database,
+                db = %self.journal.database,
                 replica = %self.journal.replica,
                 reason,
                 "the copy is Failed"

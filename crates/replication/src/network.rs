@@ -280,8 +280,8 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Connection<R> {
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             sent = sent => sent.map_err(|error| {
-                tracing::warn!(database = %self.link.database, node = %self.node, %error,
-                    "a snapshot was not sent");
+                let (db, peer) = (self.link.database, self.node);
+                tracing::warn!(%db, %peer, %error, "a snapshot was not sent");
                 // Never at once: a state is too large to be sent in a tight loop.
                 StreamingError::Unreachable(Unreachable::new(&error))
             }),

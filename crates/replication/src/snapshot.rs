@@ -250,7 +250,7 @@ pub(crate) async fn receive<R: AsyncRuntime>(table: &GroupTable<R>, from: NodeId
     let done = match arriving.install(table, from).await {
         Ok(vote) => pb::snapshot_done::Done::Vote(vote_to_wire(&vote)),
         Err(refusal) => {
-            tracing::warn!(node = %from, %refusal, "a snapshot was not received");
+            tracing::warn!(peer = %from, %refusal, "a snapshot was not received");
             pb::snapshot_done::Done::Refused(refusal.to_wire())
         }
     };

@@ -192,7 +192,7 @@ impl Keeper {
 
     fn message(&mut self, from: &PeerIdentity, message: pb::GateMessage) {
         let Some(read) = wire::read(from, message) else {
-            return tracing::warn!(node = %from.node, "a message about gates cannot be read");
+            return tracing::warn!(peer = %from.node, "a message about gates cannot be read");
         };
         let (node, lineage) = (from.node, from.lineage);
         let peer = gate::Input::Peer { node, lineage, open_for: None };
@@ -293,7 +293,7 @@ impl Keeper {
     }
 
     fn opened(&mut self, grant: GrantId, until: Millis) {
-        tracing::info!(%grant, "the gate is open");
+        tracing::info!(term = grant.term, grant = grant.number, "the gate is open");
         // The journal knows before any group may serve.
         if let Some(lease) = self.lease_until(until) {
             self.node.journal.write(&Event::GateOpened(lease));

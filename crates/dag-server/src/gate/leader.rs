@@ -62,7 +62,7 @@ impl Office {
         tokio::spawn(async move {
             let by = Instant::now() + office.patience;
             if let Err(error) = office.group.read_barrier(by).await {
-                return tracing::debug!(%error, %node, "no quorum round for a gate");
+                return tracing::debug!(%error, peer = %node, "no quorum round for a gate");
             }
             let Some(registry) = office.registry().await else { return };
             let term = office.term;
@@ -102,13 +102,13 @@ impl Office {
         let committed = match self.group.propose(command.into(), by).await {
             Ok(committed) => committed,
             Err(error) => {
-                tracing::debug!(%error, node = %holder.node, "an opening was not recorded");
+                tracing::debug!(%error, peer = %holder.node, "an opening was not recorded");
                 return false;
             }
         };
         let outcome = Response::decode(committed.reply).ok().and_then(|reply| reply.outcome);
         if !matches!(outcome, Some(Outcome::Changed(_))) {
-            tracing::debug!(?outcome, node = %holder.node, "an opening was refused");
+            tracing::debug!(?outcome, peer = %holder.node, "an opening was refused");
             return false;
         }
         self.node.journal.write(&Event::GrantCommitted {

@@ -109,9 +109,9 @@ async fn accept(
         tokio::spawn(async move {
             match timeout(HANDSHAKE, admit(stream, &door)).await {
                 Ok(Ok(Some(stream))) => drop(accepted.send(Ok(stream)).await),
-                Ok(Ok(None)) => tracing::info!(%from, "turned away: speaks without TLS"),
+                Ok(Ok(None)) => tracing::info!(peer = %from, "turned away: speaks without TLS"),
                 Ok(Err(error)) => tell(from, &error, &told),
-                Err(_) => tracing::debug!(%from, "did not shake hands in time"),
+                Err(_) => tracing::debug!(peer = %from, "did not shake hands in time"),
             }
             drop(permit);
         });
@@ -124,9 +124,9 @@ fn tell(from: SocketAddr, error: &io::Error, told: &AtomicU64) {
     let now = clock::wall().0 / 10_000;
     match error.kind() {
         io::ErrorKind::InvalidData if told.swap(now, Ordering::Relaxed) != now => {
-            tracing::warn!(%from, %error, "turned away by TLS")
+            tracing::warn!(peer = %from, %error, "turned away by TLS")
         }
-        _ => tracing::debug!(%from, %error, "gone while shaking hands"),
+        _ => tracing::debug!(peer = %from, %error, "gone while shaking hands"),
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `large` | messages in many entries, killed between two of them |
 //! | `tls` | who is let in with TLS, and who is not |
 //! | `limits` | admission, a full disk, deadlines |
+//! | `told` | what a node says of itself: the journal, and the log for people |
 
 mod cluster;
 mod creation;
@@ -18,3 +19,4 @@ mod large;
 mod limits;
 mod mail;
 mod tls;
+mod told;

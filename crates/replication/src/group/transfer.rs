@@ -113,7 +113,8 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         if self.wait_for_leader(to).await {
             return Ok(());
         }
-        tracing::warn!(database = %self.spec().database, %to, "a transfer got stuck: repairing");
+        let db = self.spec().database;
+        tracing::warn!(%db, replica = %to, "a transfer got stuck: repairing");
         // A fault while replacing shows in the status; the transfer failed in any case.
         let _ = self.rebuild().await;
         Err(TransferError::Repaired { leader: self.leader() })

@@ -45,7 +45,7 @@ pub(super) async fn run<R: AsyncRuntime>(group: RaftGroup<R>) {
         }
     }
     if told.serving.is_some() {
-        group.tell(Event::Dismounted);
+        group.tell(Event::Dismounted { why: "its group is stopped" });
     }
 }
 
@@ -126,11 +126,27 @@ impl<R: AsyncRuntime> RaftGroup<R> {
             return;
         }
         if told.serving.is_some() {
-            self.tell(Event::Dismounted);
+            self.tell(Event::Dismounted { why: self.why_dismounted() });
         }
         told.serving = now;
         if let (Some(_), Some(mounted)) = (now, self.inner.copy.mounted()) {
             self.tell(Event::Mounted(mounted));
+        }
+    }
+
+    /// What keeps it from serving as it did.
+    fn why_dismounted(&self) -> &'static str {
+        let inner = &*self.inner;
+        if inner.fault.reason().is_some() {
+            "the copy is Failed"
+        } else if !self.gate_is_open() {
+            "the node's gate is closed"
+        } else if self.leading().is_none() {
+            "it does not lead any more"
+        } else if !inner.may_mount.load(Ordering::SeqCst) {
+            "it may not be mounted here"
+        } else {
+            "its mount is of an older term or lineage"
         }
     }
 
@@ -157,14 +173,16 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         };
         match proposed {
             Ok((at, Reply::Mounted(_))) => {
-                tracing::info!(database = %inner.spec.database, %at, %lineage, "mounted");
+                let (term, index) = (at.term, at.index);
+                tracing::info!(db = %inner.spec.database, term, index, %lineage, "mounted");
             }
             Ok((at, reply)) => {
-                tracing::warn!(database = %inner.spec.database, %at, ?reply, "not mounted");
+                let (term, index) = (at.term, at.index);
+                tracing::warn!(db = %inner.spec.database, term, index, ?reply, "not mounted");
                 self.wake_later();
             }
             Err(error) => {
-                tracing::debug!(database = %inner.spec.database, %error, "not mounted yet");
+                tracing::debug!(db = %inner.spec.database, %error, "not mounted yet");
                 self.wake_later();
             }
         }

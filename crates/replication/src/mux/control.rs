@@ -98,7 +98,7 @@ impl ControlTask {
             match self.dialer.open(self.to, StreamKind::Control).await {
                 Ok(opened) => self.exchange(opened, first).await,
                 Err(error) => {
-                    tracing::debug!(node = %self.to, %error, "no control stream");
+                    tracing::debug!(peer = %self.to, %error, "no control stream");
                     let _ = first.answer.send(Err(error.clone()));
                     self.fail_for_a_moment(&error).await;
                 }

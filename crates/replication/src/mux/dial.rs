@@ -72,7 +72,7 @@ impl Dialer {
                 Ok(Opened { pipe, peer, kind, said, recheck })
             }
             Err(refusal) => {
-                tracing::warn!(node = hello.node, %refusal, "refuse a stream");
+                tracing::warn!(peer = hello.node, %refusal, "refuse a stream");
                 let frame = pb::frame::Frame::Refusal(refusal.to_wire());
                 let _ = pipe.sender.send(pb::Frame { frame: Some(frame) }).await;
                 Err(refusal.into())

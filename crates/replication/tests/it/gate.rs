@@ -144,7 +144,8 @@ async fn a_dismounted_leader_takes_nothing_and_mounts_again() {
     let refused = group.propose(put("key", b"2"), patience()).await;
     assert!(matches!(refused, Err(ProposeError::NotActive(_))));
     assert!(matches!(group.read_barrier(patience()).await, Err(_)));
-    until("it was told", || cluster.life(active).told(|e| matches!(e, Event::Dismounted))).await;
+    let told = Event::Dismounted { why: "it may not be mounted here" };
+    until("it was told", || cluster.life(active).told(|e| *e == told)).await;
     group.allow_mount(true);
     until("it serves again", || group.serving().is_ok()).await;
     cluster.put("key", b"3").await;

@@ -15,6 +15,7 @@ use active_manager::control::command::{
     BeginOperation, BeginStep, EndOperation, EndStep, Ending, PlaceVoters, RecordMove,
 };
 use active_manager::control::{Operation, OperationState, Order, Outcome, StepRecord};
+use dac::step_fence::StepId;
 use dag_api::admin::v1 as api;
 use dag_api::admin::v1::dag_admin_service_client::DagAdminServiceClient;
 use dag_api::admin::v1::take_step_request::What;
@@ -29,8 +30,10 @@ use super::AdminServer;
 use super::moves::Office;
 use super::orders::Asker;
 use super::plan::{Evacuate, Move, Next, Plan, Rebalance, Step, part_of};
+use crate::journal::StepState;
 use crate::node::Member;
 use crate::status;
+use crate::steps::Asked;
 
 const CONTROL: DatabaseId = DatabaseId::CONTROL;
 /// How long the target's log may take to become level; writes are held meanwhile.
@@ -86,10 +89,10 @@ impl AdminServer {
             let ended = self.end(number, OperationState::Failed, outcome.into(), &asker).await;
             return ended.unwrap_or_else(|error| tracing::debug!(%error, "not ended"));
         };
-        tracing::info!(operation = number, plan = plan.words(), "take an operation up");
+        tracing::info!(op = number, plan = plan.words(), "take an operation up");
         let carrying = Carrying { operation: number, plan, term, asker };
         if let Err(error) = self.carry(&carrying).await {
-            tracing::warn!(operation = number, %error, "an operation that was taken up");
+            tracing::warn!(op = number, %error, "an operation that was taken up");
         }
     }
 
@@ -395,8 +398,18 @@ impl AdminServer {
         &self,
         request: api::TakeStepRequest,
     ) -> Result<api::TakeStepResponse, Problem> {
+        let what = request.what.ok_or_else(|| {
+            Problem::new(Reason::InvalidRequest, "the step says nothing").check("what")
+        })?;
+        let kind = match what {
+            What::Transfer(_) => "transfer",
+            What::Voters(_) => "voters",
+        };
+        let id = StepId { term: request.control_term, step: request.step };
+        let asked = Asked { operation: request.operation, kind, id };
         let (_, known) = self.node.group(CONTROL)?.role();
         if request.control_term < known {
+            asked.tell(&self.node.journal, StepState::Refused);
             let text = format!(
                 "step {} of operation {} comes from the control leader of term {}, and term {known} \
                  is known here",
@@ -404,18 +417,14 @@ impl AdminServer {
             );
             return Err(Problem::new(Reason::CheckFailed, text).check("control-term"));
         }
-        let asked = dac::step_fence::StepId { term: request.control_term, step: request.step };
-        let what = request.what.ok_or_else(|| {
-            Problem::new(Reason::InvalidRequest, "the step says nothing").check("what")
-        })?;
-        let (this, operation) = (self.clone(), request.operation);
+        let this = self.clone();
         let work = async move {
             match what {
                 What::Transfer(step) => this.transfer(&step).await,
                 What::Voters(step) => this.change_voters(&step).await,
             }
         };
-        let outcome = self.node.steps.take(&self.node, operation, asked, work).await?;
+        let outcome = self.node.steps.take(&self.node, asked, work).await?;
         Ok(api::TakeStepResponse { outcome })
     }
 

@@ -159,7 +159,7 @@ impl AdminServer {
             let (this, carrying) = (self.clone(), Carrying { operation, plan, term, asker });
             tokio::spawn(async move {
                 if let Err(error) = this.carry(&carrying).await {
-                    tracing::warn!(operation, %error, "an operation did not reach its end here");
+                    tracing::warn!(op = operation, %error, "an operation did not reach its end here");
                 }
             });
         }
