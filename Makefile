@@ -54,6 +54,7 @@ lint: prepare ## Formatting, clippy, and the rules of ARCHITECTURE.md
 	$(CARGO) fmt --all --check
 	$(CARGO) run $(FLAGS) -q -p xtask -- deps
 	$(CARGO) run $(FLAGS) -q -p xtask -- docs
+	$(CARGO) run $(FLAGS) -q -p xtask -- logs
 	$(CARGO) clippy $(FLAGS) --workspace --all-targets -- -D warnings
 
 .PHONY: sim

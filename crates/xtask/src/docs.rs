@@ -68,7 +68,8 @@ fn documents(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn collect(folder: &Path, wanted: &str, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+/// The files below a folder with this extension.
+pub fn collect(folder: &Path, wanted: &str, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {

@@ -1,11 +1,13 @@
 //! Checks of the repository itself, kept small.
 //!
 //! `deps` holds the crates to the table in ARCHITECTURE.md; `docs` holds the documents to the files
-//! and commands that they name. Both print every problem, not the first.
+//! and commands that they name; `logs` holds the lines of the log to the names of their fields. Each
+//! prints every problem, not the first.
 
 mod commands;
 mod deps;
 mod docs;
+mod logs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,6 +28,8 @@ enum Check {
     Deps,
     /// The paths and links in the documents lead somewhere, and every command that a text names exists.
     Docs,
+    /// What a node logs has one name each, and shows no mail.
+    Logs,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -37,6 +41,7 @@ fn main() -> anyhow::Result<ExitCode> {
             problems.extend(commands::problems(&root)?);
             ("docs", problems)
         }
+        Check::Logs => ("logs", logs::problems(&root)?),
     };
     for problem in &problems {
         eprintln!("{what}: {problem}");
