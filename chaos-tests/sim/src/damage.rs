@@ -1,107 +1,142 @@
-//! What a lying disk does to the files of a copy while its node is down.
+//! What a lying disk does to the files of a copy while its node is down, or behind its back.
+//!
+//! A log's claims let it notice any one damage that takes from it what it told to be durable. Two
+//! damages of one log can take what was told *and* the only claim on it, a block here and a block
+//! there; nothing that is left says then that anything is missing, so nothing may be demanded. The
+//! [`Atlas`] knows which logs were damaged, and damages none twice.
+//!
+//! Damage is done past the node's own calls ([`SimDisk::replace_bytes`]): a fault that waits for
+//! one of those stays for the node. Otherwise the write that forges one entry could be the one that
+//! is led astray, and would carry a whole segment, all its claims among it, to places where not one
+//! of its checksums fits.
 
-use std::io;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use dag_format::envelope::{Body, Envelope};
 use dag_format::log::{BATCH_START_BYTES, BatchStart, LogRecord};
 use dag_format::record::{self, Place};
-use storage::disk::{AlignedBuffer, BLOCK, Disk, OpenMode, SimDisk, read_whole};
+use storage::disk::{BLOCK, SimDisk};
 
-/// Flips a bit of some file of some copy; false where there is none.
-pub fn rot(disk: &SimDisk, draw: u64) -> bool {
-    let of_copies = |path: &PathBuf| {
-        let path = path.to_string_lossy();
-        path.contains("/db-") && !path.ends_with("LOCK") && !path.contains("/trash/")
-    };
-    let files: Vec<PathBuf> = disk.files().into_iter().filter(of_copies).collect();
-    let Some(path) = files.get(draw as usize % files.len().max(1)) else { return false };
-    let bytes = disk.open(path, OpenMode::Read).and_then(|file| file.len()).unwrap_or(0);
-    // Most of a segment is room that was never written.
-    let used = if is_segment(path) { (bytes / 8).max(4096).min(bytes) } else { bytes };
-    used > 0 && disk.flip_bit(path, (draw >> 8) % used, (draw % 8) as u8).is_ok()
+/// Which logs were damaged. A copy that comes back by reseed has a new folder, and a log that may
+/// be damaged again.
+#[derive(Debug, Default)]
+pub struct Atlas {
+    damaged: BTreeSet<PathBuf>,
 }
 
-fn is_segment(path: &PathBuf) -> bool {
-    path.extension().is_some_and(|extension| extension == "seg")
-}
-
-/// The newest segment of each log.
-pub fn newest_segments(disk: &SimDisk) -> Vec<PathBuf> {
-    let mut newest: Vec<PathBuf> = Vec::new();
-    for path in disk.files() {
-        let path_text = path.to_string_lossy();
-        if !is_segment(&path) || !path_text.contains("/db-") || path_text.contains("/trash/") {
-            continue;
-        }
-        match newest.last_mut() {
-            Some(last) if last.parent() == path.parent() => *last = path,
-            _ => newest.push(path),
-        }
+impl Atlas {
+    /// Flips a bit of some file of some copy; false where there is none.
+    pub fn rot(&mut self, disk: &SimDisk, draw: u64) -> bool {
+        let mut files: Vec<PathBuf> = disk.files();
+        files.retain(|path| {
+            let text = path.to_string_lossy();
+            text.contains("/db-") && !text.ends_with("LOCK") && !text.contains("/trash/")
+        });
+        files.retain(|path| self.spares(path));
+        let Some(path) = chosen(&files, draw) else { return false };
+        let Ok(bytes) = disk.content(path).map(|content| content.len() as u64) else {
+            return false;
+        };
+        // Most of a segment is room that was never written.
+        let used = if is_segment(path) { (bytes / 8).max(4096).min(bytes) } else { bytes };
+        let rotten = used > 0 && disk.flip_bit(path, (draw >> 8) % used, (draw % 8) as u8).is_ok();
+        self.note(path, rotten)
     }
-    newest
-}
 
-/// Empties one of the last written blocks of a log, though not the very last: those behind it vouch
-/// for it.
-pub fn lose_tail(disk: &SimDisk, draw: u64) -> bool {
-    let logs = newest_segments(disk);
-    let Some(path) = logs.get(draw as usize % logs.len().max(1)) else { return false };
-    let emptied = || -> io::Result<bool> {
-        let file = disk.open(path, OpenMode::Direct)?;
-        let mut buffer = AlignedBuffer::new(BLOCK);
-        let mut written = Vec::new();
-        for at in (0..file.len()?).step_by(BLOCK) {
-            let block = buffer.blocks_mut(BLOCK);
-            file.read_at(block, at)?;
-            if block.iter().any(|byte| *byte != 0) {
-                written.push(at);
+    /// Empties one of the last written blocks of a log, though not the very last: those behind it
+    /// vouch for it.
+    pub fn lose_tail(&mut self, disk: &SimDisk, draw: u64) -> bool {
+        let logs = self.newest_segments(disk);
+        let Some(path) = chosen(&logs, draw) else { return false };
+        let Ok(content) = disk.content(path) else { return false };
+        let is_written = |block: &(u64, &[u8])| block.1.iter().any(|byte| *byte != 0);
+        let blocks = (0..).step_by(BLOCK).zip(content.chunks(BLOCK));
+        let written: Vec<u64> = blocks.filter(is_written).map(|(at, _)| at).collect();
+        // The first block is the segment's own header.
+        let [_, ref middle @ .., _] = written[..] else { return false };
+        let behind = (draw >> 8) as usize % middle.len().clamp(1, LOST_BLOCKS);
+        let Some(lost) = middle.iter().rev().nth(behind) else { return false };
+        let emptied = disk.replace_bytes(path, *lost, &[0; BLOCK]).is_ok();
+        self.note(path, emptied)
+    }
+
+    /// Changes the request id of one of the last commands of a log and gives it the right checksum,
+    /// as memory does that loses a bit before the checksum is reckoned. Only the chain tells.
+    pub fn forge(&mut self, disk: &SimDisk, draw: u64) -> bool {
+        let mut logs = self.newest_segments(disk);
+        logs.retain(|path| !path.to_string_lossy().contains("/db-0/"));
+        let first = draw as usize % logs.len().max(1);
+        logs.rotate_left(first);
+        logs.iter().any(|path| {
+            let forged = forge_in(disk, path, draw >> 8);
+            self.note(path, forged)
+        })
+    }
+
+    /// The next write of a log lands in another place of its segment; false where there is no log.
+    pub fn lead_astray(&mut self, disk: &SimDisk, draw: u64) -> bool {
+        let logs = self.newest_segments(disk);
+        let Some(path) = chosen(&logs, draw) else { return false };
+        disk.misdirect_write(path, (draw >> 8) % 8 * BLOCK as u64);
+        self.note(path, true)
+    }
+
+    /// The newest segment of each log that was not damaged.
+    fn newest_segments(&self, disk: &SimDisk) -> Vec<PathBuf> {
+        let mut newest: Vec<PathBuf> = Vec::new();
+        for path in disk.files() {
+            let text = path.to_string_lossy();
+            if !is_segment(&path) || !text.contains("/db-") || text.contains("/trash/") {
+                continue;
+            }
+            match newest.last_mut() {
+                Some(last) if last.parent() == path.parent() => *last = path,
+                _ => newest.push(path),
             }
         }
-        // The first block is the segment's own header.
-        let [_, ref middle @ .., _] = written[..] else { return Ok(false) };
-        let behind = (draw >> 8) as usize % middle.len().clamp(1, LOST_BLOCKS);
-        let Some(lost) = middle.iter().rev().nth(behind) else { return Ok(false) };
-        let block = buffer.blocks_mut(BLOCK);
-        block.fill(0);
-        file.write_at(block, *lost)?;
-        file.sync()?;
-        Ok(true)
-    };
-    emptied().unwrap_or(false)
+        newest.retain(|path| self.spares(path));
+        newest
+    }
+
+    /// Whether a file may be damaged: it belongs to no log, or to one that is whole.
+    fn spares(&self, path: &Path) -> bool {
+        !is_segment(path) || path.parent().is_none_or(|folder| !self.damaged.contains(folder))
+    }
+
+    /// Remembers the log of a file that was damaged, and gives whether it was.
+    fn note(&mut self, path: &Path, damaged: bool) -> bool {
+        if damaged && is_segment(path) {
+            self.damaged.extend(path.parent().map(Path::to_path_buf));
+        }
+        damaged
+    }
 }
 
 /// How far from its end a log may lose a block.
 const LOST_BLOCKS: usize = 16;
 
-/// Changes the request id of one of the last commands of a log and gives it the right checksum, as
-/// memory does that loses a bit before the checksum is reckoned. Only the chain tells.
-pub fn forge(disk: &SimDisk, draw: u64) -> bool {
-    let mut logs = newest_segments(disk);
-    logs.retain(|path| !path.to_string_lossy().contains("/db-0/"));
-    let first = draw as usize % logs.len().max(1);
-    logs.rotate_left(first);
-    logs.iter().any(|path| forge_in(disk, path, draw >> 8).unwrap_or(false))
+fn chosen(paths: &[PathBuf], draw: u64) -> Option<&PathBuf> {
+    paths.get(draw as usize % paths.len().max(1))
 }
 
-fn forge_in(disk: &SimDisk, path: &Path, draw: u64) -> io::Result<bool> {
-    let mut whole = read_whole(disk, path)?;
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "seg")
+}
+
+fn forge_in(disk: &SimDisk, path: &Path, draw: u64) -> bool {
+    let Ok(mut whole) = disk.content(path) else { return false };
     let commands = commands(path, &whole);
     let behind = draw as usize % commands.len().clamp(1, FORGED_ENTRIES);
-    let Some(forged) = commands.iter().rev().nth(behind) else { return Ok(false) };
+    let Some(forged) = commands.iter().rev().nth(behind) else { return false };
     let (at, place) = (forged.place.position as usize, forged.place);
     let (kind, version) = (whole[at + 8], whole[at + 9]);
     whole[forged.byte] ^= 1;
     let payload = &whole[at + record::HEADER_BYTES..at + forged.bytes];
     let header = record::header(kind, version, place, &[payload]);
     whole[at..at + record::HEADER_BYTES].copy_from_slice(&header);
-    let mut buffer = AlignedBuffer::new(whole.len());
-    buffer.push(&whole);
-    let file = disk.open(path, OpenMode::Direct)?;
-    file.write_at(buffer.padded(), 0)?;
-    file.sync()?;
-    Ok(true)
+    disk.replace_bytes(path, place.position, &whole[at..at + forged.bytes]).is_ok()
 }
 
 /// How far from its end a log may have a forged command.

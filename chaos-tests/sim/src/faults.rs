@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use dag_types::{DatabaseId, Generation, ReplicaId};
+use dag_types::DatabaseId;
 use history::event::Fault as Happened;
-use replication::Member;
 use storage::disk::SimDisk;
 
-use crate::damage::{forge, lose_tail, newest_segments, rot};
+use crate::damage::Atlas;
 use crate::nemesis::{DiskCall, Fault, Planned};
 use crate::network::sides;
 use crate::node::Assigned;
 use crate::shape::{CLIENTS, NODES, WITNESS, mailbox_databases, site};
+use crate::stray;
 use crate::work::Client;
 use crate::world::World;
 
@@ -33,6 +33,8 @@ pub struct UnderWay {
     /// Databases of which the witness got a stray copy: one is made in a run, because an order to
     /// make a second one may wait, on a paused node, beside the order to take the first one away.
     strayed: BTreeSet<DatabaseId>,
+    /// What disks did to logs.
+    atlas: Atlas,
     /// Faults that really happened.
     pub happened: Vec<Happened>,
 }
@@ -296,15 +298,14 @@ impl UnderWay {
                 }
                 Some(vec![node])
             }
-            Fault::BitRot { node, draw } => self.damage(world, node, for_ms, draw, rot),
-            Fault::LostTail { node, draw } => self.damage(world, node, for_ms, draw, lose_tail),
-            Fault::Forged { node, draw } => self.damage(world, node, for_ms, draw, forge),
+            Fault::BitRot { node, draw } => self.damage(world, node, for_ms, draw, Atlas::rot),
+            Fault::LostTail { node, draw } => {
+                self.damage(world, node, for_ms, draw, Atlas::lose_tail)
+            }
+            Fault::Forged { node, draw } => self.damage(world, node, for_ms, draw, Atlas::forge),
             Fault::Misplaced { node, draw } => {
                 let disk = world.nodes[&node].disk.sim();
-                let logs = newest_segments(disk);
-                let path = logs.get(draw as usize % logs.len().max(1))?;
-                disk.misdirect_write(path, (draw >> 8) % 8 * 4096);
-                Some(vec![node])
+                self.atlas.lead_astray(disk, draw).then(|| vec![node])
             }
             _ => unreachable!("every other fault was carried out before"),
         }
@@ -317,31 +318,17 @@ impl UnderWay {
         node: u64,
         for_ms: u64,
         draw: u64,
-        harm: impl FnOnce(&SimDisk, u64) -> bool,
+        harm: impl FnOnce(&mut Atlas, &SimDisk, u64) -> bool,
     ) -> Option<Vec<u64>> {
         self.down(world, &[node], for_ms, true);
-        harm(world.nodes[&node].disk.sim(), draw).then(|| vec![node])
+        harm(&mut self.atlas, world.nodes[&node].disk.sim(), draw).then(|| vec![node])
     }
 
-    /// A copy of generation 2 on the witness, which takes the others for its voters.
     fn stray(&mut self, world: &mut World, database: DatabaseId, for_ms: u64) -> Option<Vec<u64>> {
         if !runs(world, WITNESS) || !self.strayed.insert(database) {
             return None;
         }
-        let replica = ReplicaId(world.next_replica);
-        world.next_replica += 1;
-        let assigned = Assigned { replica, generation: Generation(2), born: false };
-        let mut members = world.placements[&database].as_members(true);
-        members.pop_first();
-        members.insert(replica, Member { node: dag_types::NodeId(WITNESS) });
-        let shared = world.nodes[&WITNESS].life.as_ref()?.shared.clone();
-        let node = world.nodes.get_mut(&WITNESS)?;
-        node.spawn(async move {
-            shared.open(database, assigned).await;
-            if let Some(group) = shared.group(database) {
-                let _ = group.initialize(&members).await;
-            }
-        });
+        let assigned = stray::make(world, database)?;
         self.undo(world, for_ms, Undo::Stray(database, assigned));
         Some(vec![WITNESS])
     }

@@ -13,7 +13,7 @@
 //! | [`server`], [`work`] | the front-end service's stand-in, and the clients |
 //! | [`faults`], [`damage`], [`heal`], [`run`] | faults, healing, the phases of a run and its verdict |
 //! | [`promise`] | what a copy told, and must still know after a loss of power |
-//! | [`stale`], [`upgrade`] | scenes without dice: an old leader, an entry from a newer version |
+//! | [`stale`], [`stray`], [`upgrade`] | scenes without dice: an old leader, a foreign copy, a newer entry |
 //! | [`minimise`] | a failing schedule made small |
 //!
 //! Why it has an executor of its own: `docs/decisions/0004-simulation.md`.
@@ -36,6 +36,7 @@ pub mod schedule;
 pub mod server;
 pub mod shape;
 pub mod stale;
+pub mod stray;
 pub mod trace;
 pub mod upgrade;
 pub mod work;

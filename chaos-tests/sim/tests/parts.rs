@@ -4,12 +4,15 @@
 //! everything that openraft is generic over a second time.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use sim::damage::Atlas;
 use sim::dice::Dice;
 use sim::nemesis::KINDS;
 use sim::promise::Promise;
 use sim::schedule::Schedule;
 use sim::shape::{Placement, mailbox_databases, site};
+use storage::disk::{AlignedBuffer, BLOCK, Disk, OpenMode, SimDisk, SimDiskOptions};
 
 #[test]
 fn the_same_seed_draws_the_same_and_forks_are_independent() {
@@ -60,6 +63,44 @@ fn only_the_victims_disk_loses_what_it_had_synced() {
             schedule.faults.iter().filter_map(|planned| planned.fault.harms()).collect();
         assert!(harmed.iter().all(|node| *node == schedule.weather.victim), "seed {seed}");
     }
+}
+
+/// A disk with the logs of these databases' copies: a segment of eight written blocks each.
+fn logs(databases: &[u64]) -> SimDisk {
+    let disk = SimDisk::new(1, SimDiskOptions::default());
+    for database in databases {
+        let folder = Path::new("/node-1").join(format!("db-{database}/gen-1-101/log"));
+        disk.create_dir_all(&folder).expect("a folder");
+        let file = disk.open(&folder.join("0000000000000001.seg"), OpenMode::Create);
+        file.and_then(|file| file.write_at(&[7; 8 * BLOCK], 0)).expect("a segment");
+    }
+    disk
+}
+
+#[test]
+fn the_atlas_damages_no_log_twice() {
+    let disk = logs(&[16, 17]);
+    let mut atlas = Atlas::default();
+    let damages: [fn(&mut Atlas, &SimDisk, u64) -> bool; 3] =
+        [Atlas::lead_astray, Atlas::lose_tail, Atlas::rot];
+    for (draw, damage) in (0..).zip(damages) {
+        assert_eq!(damage(&mut atlas, &disk, draw), draw < 2, "two logs, two damages");
+    }
+}
+
+#[test]
+fn damage_to_a_log_leaves_a_write_led_astray_to_the_node() {
+    let disk = logs(&[16]);
+    let path = disk.files().remove(0);
+    disk.misdirect_write(&path, 5 * BLOCK as u64);
+    assert!(Atlas::default().lose_tail(&disk, 0));
+    let block = |at: usize| disk.content(&path).expect("a segment")[at * BLOCK];
+    assert_eq!([4, 5, 6, 7].map(block), [7, 7, 0, 7]);
+    let file = disk.open(&path, OpenMode::Direct).expect("a segment");
+    let mut ones = AlignedBuffer::new(BLOCK);
+    ones.push(&[1; BLOCK]);
+    file.write_at(ones.padded(), 0).expect("a write");
+    assert_eq!([0, 5].map(block), [7, 1], "the node's next write is the one that is led astray");
 }
 
 #[test]

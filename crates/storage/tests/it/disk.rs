@@ -320,6 +320,24 @@ fn a_full_disk_takes_no_growth_and_still_takes_writes_in_place() {
 }
 
 #[test]
+fn damage_from_outside_sets_off_no_fault_that_waits_for_a_call() {
+    let (disk, path) = (sim(), Path::new("/d/s"));
+    let file = segment(&disk, "s", 3);
+    disk.misdirect_write(path, 2 * BLOCK as u64);
+    disk.fail_sync("/d/s", 0, ErrorKind::Other);
+    disk.replace_bytes(path, 5, &[7, 7]).unwrap();
+    assert_eq!(disk.content(path).unwrap()[4..8], [0, 7, 7, 0]);
+    let behind = disk.replace_bytes(path, 3 * BLOCK as u64 - 1, &[7, 7]);
+    assert_eq!(Subject::kind(behind), Some(ErrorKind::UnexpectedEof));
+    file.write_at(block(1).padded(), 0).unwrap();
+    let bytes = disk.content(path).unwrap();
+    assert_eq!((bytes[5], bytes[2 * BLOCK]), (7, 1), "the node's own write is led astray");
+    assert!(file.sync().is_err(), "and its own sync fails");
+    disk.crash();
+    assert_eq!(disk.content(path).unwrap()[4..8], [0, 7, 7, 0], "it needs no sync");
+}
+
+#[test]
 fn calls_cost_time_that_the_caller_is_told_once() {
     let disk = sim();
     let file = segment(&disk, "s", 1);

@@ -95,6 +95,28 @@ impl SimDisk {
         Ok(())
     }
 
+    /// What a file holds, for whoever looks at the disk from outside: no call of the node's, so
+    /// that no fault that waits for one happens here.
+    pub fn content(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut state = self.state();
+        let inode = state.names.file(path)?;
+        let content = state.files.get_mut(&inode).ok_or(io::ErrorKind::NotFound)?;
+        Ok(content.whole())
+    }
+
+    /// Bytes of a file are others from now on, as [`SimDisk::flip_bit`] changes one. It is no
+    /// write of the node's, so no fault that waits for one happens here.
+    pub fn replace_bytes(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let inode = state.names.file(path)?;
+        let content = state.files.get_mut(&inode).ok_or(io::ErrorKind::NotFound)?;
+        if offset + bytes.len() as u64 > content.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        content.replace(bytes, offset);
+        Ok(())
+    }
+
     /// A file ends early.
     pub fn cut_file(&self, path: &Path, bytes: u64) -> io::Result<()> {
         let mut state = self.state();

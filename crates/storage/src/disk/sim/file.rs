@@ -92,10 +92,20 @@ impl Content {
             let mut byte = [0];
             pages.read(&mut byte, offset);
             byte[0] ^= 1 << (bit % 8);
-            let length = pages.length;
-            pages.write(&byte, offset);
-            pages.length = length;
+            pages.replace(&byte, offset);
         }
+    }
+
+    pub(super) fn whole(&self) -> Vec<u8> {
+        let length = usize::try_from(self.now.length).expect("a file that fits into memory");
+        let mut bytes = vec![0; length];
+        self.now.read(&mut bytes, 0);
+        bytes
+    }
+
+    pub(super) fn replace(&mut self, bytes: &[u8], offset: u64) {
+        self.now.replace(bytes, offset);
+        self.durable.replace(bytes, offset);
     }
 
     pub(super) fn cut(&mut self, length: u64) {

@@ -33,6 +33,13 @@ impl Pages {
         self.length = self.length.max(offset + data.len() as u64);
     }
 
+    /// Writes; the length stays.
+    pub(super) fn replace(&mut self, data: &[u8], offset: u64) {
+        let length = self.length;
+        self.write(data, offset);
+        self.length = length;
+    }
+
     fn write_part(&mut self, page: u64, from: usize, source: &[u8]) {
         let empty = *source == ZEROES[..source.len()];
         let to = from + source.len();
