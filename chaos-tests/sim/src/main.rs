@@ -1,5 +1,6 @@
 //! `sim`: simulated clusters from a seed. See the crate's documentation.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use dag_types::Mutant;
 use history::timeline;
 use sim::run::{Outcome, run};
 use sim::schedule::Schedule;
@@ -23,7 +25,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the schedules of seeds, one after the other.
+    /// Runs the schedules of seeds, and makes those that fail smaller.
     Run {
         /// The first seed.
         #[arg(long, default_value_t = 1)]
@@ -37,11 +39,14 @@ enum Command {
         /// Goes on after a failing seed, to the last.
         #[arg(long)]
         keep_going: bool,
-        /// Where failing schedules and histories are stored.
+        /// Where failing schedules are stored.
         #[arg(long, default_value = "target/sim")]
         out: PathBuf,
+        /// With this fault planted, by its name in `docs/mutants.md`.
+        #[arg(long)]
+        plant: Option<String>,
     },
-    /// Runs seeds until the time is over.
+    /// Runs seeds until the time is over, and makes those that fail smaller.
     Soak {
         /// For how long.
         #[arg(long, default_value_t = 30)]
@@ -52,7 +57,7 @@ enum Command {
         /// How many at a time.
         #[arg(long, default_value_t = 2)]
         jobs: usize,
-        /// Where failing schedules and histories are stored.
+        /// Where failing schedules are stored.
         #[arg(long, default_value = "target/sim")]
         out: PathBuf,
     },
@@ -66,6 +71,9 @@ enum Command {
         /// Writes the history.
         #[arg(long)]
         history: Option<PathBuf>,
+        /// With this fault planted, by its name in `docs/mutants.md`.
+        #[arg(long)]
+        plant: Option<String>,
     },
     /// Runs each schedule twice, here and in a second process, and compares the traces.
     Same {
@@ -122,14 +130,19 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> anyhow::Result<bool> {
     match command {
-        Command::Run { seed, count, jobs, keep_going, out } => {
-            many(Seeds { first: seed, count, until: None, keep_going }, jobs, &out)
+        Command::Run { seed, count, jobs, keep_going, out, plant } => {
+            let planted = planted(plant.as_deref())?;
+            many(Seeds { first: seed, count, until: None, keep_going, planted }, jobs, &out)
         }
         Command::Soak { minutes, seed, jobs, out } => {
             let until = Some(Instant::now() + Duration::from_secs(minutes * 60));
-            many(Seeds { first: seed, count: u64::MAX, until, keep_going: true }, jobs, &out)
+            let (count, keep_going, planted) = (u64::MAX, true, None);
+            many(Seeds { first: seed, count, until, keep_going, planted }, jobs, &out)
         }
-        Command::Replay { file, trace, history } => replay(&file, trace, history),
+        Command::Replay { file, trace, history, plant } => {
+            planted(plant.as_deref())?;
+            replay(&file, trace, history)
+        }
         Command::Same { seed, count } => same(seed, count),
         Command::Mutants { only, seeds, jobs, table } => {
             let found = sim::mutants::hunt(only.as_deref(), seeds, jobs)?;
@@ -153,6 +166,13 @@ fn carry_out(command: Command) -> anyhow::Result<bool> {
             Ok(true)
         }
     }
+}
+
+/// Plants a fault, where one was asked for.
+fn planted(name: Option<&str>) -> anyhow::Result<Option<Mutant>> {
+    let mutant = name.map(sim::mutants::named).transpose()?;
+    Mutant::plant(mutant);
+    Ok(mutant)
 }
 
 fn same(seed: u64, count: u64) -> anyhow::Result<bool> {
@@ -180,6 +200,7 @@ struct Seeds {
     count: u64,
     until: Option<Instant>,
     keep_going: bool,
+    planted: Option<Mutant>,
 }
 
 #[derive(Default)]
@@ -276,35 +297,42 @@ fn one(seed: u64, seeds: &Seeds, totals: &Totals, out: &Path) -> anyhow::Result<
         totals.stop.store(true, Ordering::Relaxed);
     }
     println!("seed {seed}: {}", outcome.words().join("\n  "));
-    if seeds.keep_going {
-        keep(&schedule, out, seed)?;
-    } else {
-        let kind = outcome.kind().context("a failing run has a finding")?;
-        let small = minimise::minimise(&schedule, &kind, 60);
-        store(&small, &run(&small, false), out, seed)?;
-    }
+    // Whoever ends the search while it is made smaller has the whole one.
+    let whole = out.join(format!("seed-{seed}-whole.json"));
+    keep(&schedule, &whole)?;
+    let kind = outcome.kind().context("a failing run has a finding")?;
+    let small = minimise::minimise(&schedule, &kind, MINIMISING_RUNS);
+    let file = out.join(format!("seed-{seed}.json"));
+    keep(&small, &file)?;
+    // In one piece, beside whatever another job says.
+    let words = in_words(seed, &small, &run(&small, false));
+    let plant = seeds.planted.map(|mutant| format!(" --plant {mutant:?}")).unwrap_or_default();
+    println!("{words}REPRODUCE: sim replay {}{plant}", file.display());
     Ok(())
 }
 
-/// Stores a schedule, so that it outlives the version that drew it; gives its file.
-fn keep(schedule: &Schedule, out: &Path, seed: u64) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(out).with_context(|| format!("make {}", out.display()))?;
-    let file = out.join(format!("seed-{seed}.json"));
-    fs::write(&file, serde_json::to_string_pretty(schedule)?)
-        .with_context(|| format!("write {}", file.display()))?;
-    Ok(file)
+/// Runs that making one schedule smaller may take.
+const MINIMISING_RUNS: usize = 60;
+
+/// Stores a schedule, so that it outlives the version that drew it.
+fn keep(schedule: &Schedule, file: &Path) -> anyhow::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    fs::write(file, serde_json::to_string_pretty(schedule)?)
+        .with_context(|| format!("write {}", file.display()))
 }
 
-fn store(schedule: &Schedule, outcome: &Outcome, out: &Path, seed: u64) -> anyhow::Result<()> {
-    let file = keep(schedule, out, seed)?;
-    println!("smaller, with {} faults:", schedule.faults.len());
-    schedule.faults.iter().for_each(|planned| println!("  {planned}"));
+/// A schedule that was made smaller, and what of its history breaks a rule.
+fn in_words(seed: u64, schedule: &Schedule, outcome: &Outcome) -> String {
+    let mut words = format!("seed {seed} made smaller, with {} faults:\n", schedule.faults.len());
+    for planned in &schedule.faults {
+        let _ = writeln!(words, "  {planned}");
+    }
     for violation in outcome.report.iter().flat_map(|report| report.violations()) {
         let part = history::minimise::minimise(&outcome.history, violation);
-        print!("{}", timeline::draw(&outcome.history, &part));
+        words.push_str(&timeline::draw(&outcome.history, &part));
     }
-    println!("REPRODUCE: sim replay {}", file.display());
-    Ok(())
+    words
 }
 
 fn replay(file: &Path, trace: Option<PathBuf>, history: Option<PathBuf>) -> anyhow::Result<bool> {

@@ -28,11 +28,7 @@ pub struct Hunted {
 pub fn hunt(only: Option<&str>, seeds: u64, jobs: usize) -> anyhow::Result<Vec<Hunted>> {
     let chosen: Vec<Mutant> = match only {
         None => Mutant::ALL.to_vec(),
-        Some(name) => {
-            let named = |mutant: &&Mutant| format!("{mutant:?}") == name;
-            let mutant = Mutant::ALL.iter().find(named);
-            vec![*mutant.with_context(|| format!("there is no mutant {name:?}"))?]
-        }
+        Some(name) => vec![named(name)?],
     };
     let mut hunted = Vec::new();
     for mutant in chosen {
@@ -51,6 +47,13 @@ pub fn hunt(only: Option<&str>, seeds: u64, jobs: usize) -> anyhow::Result<Vec<H
         hunted.push(Hunted { mutant, caught, seeds });
     }
     Ok(hunted)
+}
+
+/// The mutant of this name.
+pub fn named(name: &str) -> anyhow::Result<Mutant> {
+    let mut all = Mutant::ALL.into_iter();
+    let mutant = all.find(|mutant| format!("{mutant:?}") == name);
+    mutant.with_context(|| format!("there is no mutant {name:?}"))
 }
 
 fn findings(mutant: Mutant, seed: u64) -> Vec<String> {

@@ -76,6 +76,33 @@ fn the_same_seed_gives_the_same_trace_in_two_processes() {
 }
 
 #[test]
+fn whoever_keeps_going_makes_each_failing_seed_smaller() {
+    let out = tempfile::tempdir().expect("a folder");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+        let output = command.args(arguments).output().expect("the simulator starts");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let seeds = ["run", "--seed", "1", "--count", "2", "--keep-going"];
+    let folder = out.path().to_str().expect("a plain path");
+    let (good, text) =
+        run(&[&seeds[..], &["--plant", "UidOutsideBatch", "--out", folder]].concat());
+    assert!(!good, "{text}");
+    for seed in [1, 2] {
+        let file = out.path().join(format!("seed-{seed}.json"));
+        let command = format!("REPRODUCE: sim replay {} --plant UidOutsideBatch", file.display());
+        assert!(text.lines().any(|line| line == command), "{command}\n{text}");
+        let small = std::fs::read_to_string(&file).expect("a readable file");
+        let small: Schedule = serde_json::from_str(&small).expect("a schedule");
+        assert!(small.faults.len() < Schedule::draw(seed).faults.len(), "{text}");
+    }
+    let small = out.path().join("seed-1.json");
+    let small = small.to_str().expect("a plain path");
+    assert!(!run(&["replay", small, "--plant", "UidOutsideBatch"]).0);
+    assert!(run(&["replay", small]).0, "nothing is found without the fault");
+}
+
+#[test]
 fn every_saved_schedule_holds_now() {
     panics::keep();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../regress");
@@ -106,4 +133,12 @@ fn an_old_leader_with_a_slow_clock_answers_no_read() {
 fn an_entry_of_an_unknown_type_stops_every_copy_that_meets_it() {
     panics::keep();
     assert_eq!(sim::upgrade::run(1), Vec::<String>::new());
+}
+
+#[test]
+fn no_copy_minds_a_copy_of_another_generation() {
+    panics::keep();
+    for seed in 1..=3 {
+        assert_eq!(sim::stray::run(seed), Vec::<String>::new(), "seed {seed}");
+    }
 }
