@@ -1,6 +1,7 @@
 //! The mailbox core from outside: scripts, the rules of the RFCs, a naive model.
 
 mod codec;
+mod commands;
 mod deliveries;
 mod expunge;
 mod flags;
@@ -10,7 +11,9 @@ mod generated;
 mod invariants;
 mod items;
 mod model;
+mod model_bodies;
 mod model_more;
+mod model_rights;
 mod queries;
 mod repeats;
 mod rights;

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use mailbox::command::{Append, Deliver, Expunge, FlagAction, Recipient, StoreFlags, UidRange};
+use mailbox::command::{
+    Append, CreateFolder, Deliver, Expunge, FlagAction, Recipient, StoreFlags, UidRange,
+};
 use mailbox::flags::DELETED;
 use mailbox::keys::{self, Due};
 use mailbox::limits::{DELIVERY_ID_KEPT_MS, REQUEST_ID_KEPT_MS};
@@ -13,8 +15,9 @@ use mailbox::response::{
     DeliverCode, Delivered, Expunged, FlagsStored, FolderCreated, MailboxCreated, MailboxDeleted,
     Outcome, Reason, RecipientResult, StoredAt,
 };
-use mailbox::{Command, Operation, Rejection};
+use mailbox::{Command, Operation, Rejection, rights};
 
+use crate::model_bodies::{BodyModel, asked, body_of, digest_of};
 use crate::world::*;
 
 const NAMES: [&str; 3] = [ANNA, BEN, "carl"];
@@ -50,6 +53,7 @@ pub struct ItemModel {
     pub folder: u32,
     pub message: MessageModel,
     pub deleted_ms: u64,
+    pub deleted_by: String,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -100,6 +104,15 @@ impl MailboxModel {
             || over(size + bytes, self.settings.quota_bytes);
         if full { Err(Reason::OverQuota) } else { Ok(()) }
     }
+
+    /// Room for one new message of that size.
+    pub fn takes(&self, bytes: u64) -> Refused<()> {
+        let limit = self.settings.append_limit;
+        if limit > 0 && bytes > limit {
+            return Err(Reason::LimitExceeded);
+        }
+        self.room(1, bytes)
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -107,11 +120,16 @@ pub struct Model {
     pub now_ms: u64,
     pub last_uid_validity: u32,
     pub mailboxes: BTreeMap<&'static str, MailboxModel>,
-    pub requests: BTreeMap<(&'static str, String), (Operation, Outcome)>,
+    pub requests: BTreeMap<(&'static str, String), Remembered>,
     pub deliveries: BTreeMap<(&'static str, String), (StoredAt, Bytes)>,
-    pub bodies: BTreeSet<Bytes>,
+    pub bodies: BTreeMap<Bytes, BodyModel>,
     pub due: BTreeMap<Bytes, DueModel>,
+    /// Whose rights are asked for by the command that runs.
+    pub actor: Vec<String>,
 }
+
+/// A request as it was asked for, by whom, and its answer.
+pub type Remembered = (Operation, Vec<String>, Outcome);
 
 #[derive(Debug, Clone)]
 pub enum DueModel {
@@ -133,7 +151,12 @@ pub fn name_of(mailbox_id: &[u8]) -> &'static str {
 impl Model {
     pub fn run(&mut self, command: &Command) -> Outcome {
         self.now_ms = self.now_ms.max(command.proposed_at_ms);
+        self.actor.clone_from(&command.actor);
         let operation = command.operation.as_ref().expect("an operation");
+        let refused = |reason| Outcome::Rejected(Rejection::new(reason));
+        if let Err(reason) = self.may_have_an_actor(operation) {
+            return refused(reason);
+        }
         let name = match operation {
             Operation::CreateMailbox(create) => name_of(&create.mailbox_id),
             Operation::DeleteMailbox(delete) => name_of(&delete.mailbox_id),
@@ -152,19 +175,27 @@ impl Model {
             Operation::AppendMany(append) => name_of(&append.mailbox_id),
             Operation::RestoreItems(restore) => name_of(&restore.mailbox_id),
             Operation::PurgeItems(purge) => name_of(&purge.mailbox_id),
-            Operation::Deliver(_) | Operation::Sweep(_) => return self.carry_out(operation),
-            Operation::StageChunk(_) => panic!("bodies of generated commands are small"),
+            Operation::Deliver(_) | Operation::Sweep(_) | Operation::StageChunk(_) => {
+                return match self.is_staged(operation) {
+                    Ok(()) => self.carry_out(operation),
+                    Err(reason) => refused(reason),
+                };
+            }
         };
         let request = (name, command.request_id.clone());
-        if let Some((first, outcome)) = self.requests.get(&request) {
-            let reused = Outcome::Rejected(Rejection::new(Reason::RequestIdReused));
-            return if first == operation { outcome.clone() } else { reused };
+        let asked = asked(operation);
+        if let Some((first, by, outcome)) = self.requests.get(&request) {
+            let same = (first, by) == (&asked, &command.actor);
+            return if same { outcome.clone() } else { refused(Reason::RequestIdReused) };
+        }
+        if let Err(reason) = self.is_staged(operation) {
+            return refused(reason);
         }
         let outcome = self.carry_out(operation);
         let hash = keys::hash_id(&command.request_id);
         let due = keys::due(self.now_ms + REQUEST_ID_KEPT_MS, &Due::Request(id(name), hash));
         self.due.insert(due, DueModel::Request(name, command.request_id.clone()));
-        self.requests.insert(request, (operation.clone(), outcome.clone()));
+        self.requests.insert(request, (asked, command.actor.clone(), outcome.clone()));
         outcome
     }
 
@@ -186,9 +217,7 @@ impl Model {
                 self.create_mailbox(name_of(&create.mailbox_id), settings)
             }
             Operation::DeleteMailbox(delete) => self.delete_mailbox(name_of(&delete.mailbox_id)),
-            Operation::CreateFolder(create) => {
-                self.create_folder(name_of(&create.mailbox_id), create.parent, &create.name)
-            }
+            Operation::CreateFolder(create) => self.create_folder(create),
             Operation::Deliver(deliver) => Ok(self.deliver(deliver)),
             Operation::Append(append) => self.append(append).map(Outcome::Appended),
             Operation::StoreFlags(store) => self.store_flags(store).map(Outcome::FlagsStored),
@@ -227,24 +256,37 @@ impl Model {
         Ok(Outcome::MailboxDeleted(MailboxDeleted { deleted_ms: self.now_ms }))
     }
 
-    pub fn create_folder(&mut self, name: &str, parent: u32, folder: &str) -> Refused<Outcome> {
+    pub fn create_folder(&mut self, command: &CreateFolder) -> Refused<Outcome> {
+        let name = name_of(&command.mailbox_id);
+        let (parent, folder, special_use) = (command.parent, &command.name, command.special_use);
+        self.live(name)?;
+        self.demand_children(name, parent)?;
         let mailbox = self.live(name)?;
+        let quota = mailbox.settings.quota_folders as usize;
+        if quota > 0 && mailbox.folders.len() >= quota {
+            return Err(Reason::OverQuota);
+        }
         if parent != 0 && !mailbox.folders.contains_key(&parent) {
             return Err(Reason::FolderNotFound);
         }
         let mut siblings = mailbox.folders.values().filter(|other| other.parent == parent);
         let same = |other: &FolderModel| match parent {
             0 if folder.eq_ignore_ascii_case("inbox") => other.name == "INBOX",
-            _ => other.name == folder,
+            _ => other.name == *folder,
         };
         if siblings.any(same) {
             return Err(Reason::FolderExists);
+        }
+        let mut folders = mailbox.folders.values();
+        if special_use != 0 && folders.any(|other| other.special_use == special_use) {
+            return Err(Reason::SpecialUseTaken);
         }
         let created = self.new_folder(name, parent, folder);
         let path = self.path(name, created.folder);
         let mailbox = self.live(name)?;
         let subscribed = mailbox.names.remove(&path);
-        mailbox.folders.get_mut(&created.folder).expect("there").subscribed = subscribed;
+        let folder = mailbox.folders.get_mut(&created.folder).expect("there");
+        (folder.subscribed, folder.special_use) = (subscribed, special_use);
         Ok(Outcome::FolderCreated(created))
     }
 
@@ -276,8 +318,8 @@ impl Model {
 
     /// At the mod-sequence that the mailbox has, as a content of its own.
     pub fn put_new(&mut self, name: &str, folder_id: u32, mut message: MessageModel) -> StoredAt {
-        self.bodies.insert(message.body.clone());
         let body = message.body.clone();
+        self.bodies.entry(body.clone()).or_default().complete(&body);
         self.due.retain(|_, due| !matches!(due, DueModel::Body(gone) if *gone == body));
         let mailbox = self.mailboxes.get_mut(name).expect("there");
         mailbox.last_email += 1;
@@ -315,7 +357,8 @@ impl Model {
                     result.stored = Some(at);
                 }
                 Err(reason) => {
-                    let refused = reason == Reason::DeliveryIdReused;
+                    let refused =
+                        matches!(reason, Reason::DeliveryIdReused | Reason::LimitExceeded);
                     let code = match reason {
                         Reason::OverQuota => DeliverCode::OverQuota,
                         _ if refused => DeliverCode::Refused,
@@ -343,14 +386,14 @@ impl Model {
             return Err(Reason::AddressNotHere);
         }
         let key = (name, command.delivery_id.clone());
-        let body = command.content.body.clone();
+        let body = body_of(&command.content);
         if let Some((first, first_body)) = self.deliveries.get(&key) {
             let same = *first_body == body;
             return same
                 .then(|| (DeliverCode::Duplicate, first.clone()))
                 .ok_or(Reason::DeliveryIdReused);
         }
-        self.live(name)?.room(1, body.len() as u64)?;
+        self.live(name)?.takes(body.len() as u64)?;
         let message = MessageModel {
             flags: 0,
             keywords: BTreeSet::new(),
@@ -375,14 +418,15 @@ impl Model {
     fn append(&mut self, command: &Append) -> Refused<StoredAt> {
         let name = name_of(&command.mailbox_id);
         self.folder(name, command.folder, command.expected_uid_validity)?;
-        self.live(name)?.room(1, command.content.body.len() as u64)?;
+        let (may, may_keywords) = self.changeable(name, command.folder, rights::INSERT)?;
+        self.live(name)?.takes(command.content.size)?;
         let message = MessageModel {
-            flags: command.system_flags,
-            keywords: lower(&command.keywords),
+            flags: command.system_flags & may,
+            keywords: if may_keywords { lower(&command.keywords) } else { BTreeSet::new() },
             modseq: 0,
             email_id: 0,
             delivery_id: String::new(),
-            body: command.content.body.clone(),
+            body: body_of(&command.content),
         };
         Ok(self.put(name, command.folder, message))
     }
@@ -390,8 +434,19 @@ impl Model {
     fn store_flags(&mut self, command: &StoreFlags) -> Refused<FlagsStored> {
         let name = name_of(&command.mailbox_id);
         let next_modseq = self.live(name)?.modseq + 1;
+        self.folder(name, command.folder, command.expected_uid_validity)?;
+        let (may, may_keywords) = self.changeable(name, command.folder, 0)?;
+        let replaces = command.action() == FlagAction::Replace;
+        let asks_for_flags = command.system_flags != 0 || replaces;
+        let asks_for_keywords = !command.keywords.is_empty() || replaces;
+        let gets_flags = if replaces { may != 0 } else { command.system_flags & may != 0 };
+        let gets_some = gets_flags || asks_for_keywords && may_keywords;
+        if (asks_for_flags || asks_for_keywords) && !gets_some {
+            return Err(Reason::AccessDenied);
+        }
         let folder = self.folder(name, command.folder, command.expected_uid_validity)?;
-        let keywords = lower(&command.keywords);
+        let named = command.system_flags & may;
+        let keywords = if may_keywords { lower(&command.keywords) } else { BTreeSet::new() };
         let (mut changed, mut unchanged, mut modified) = (Vec::new(), Vec::new(), Vec::new());
         for (uid, message) in
             folder.messages.iter_mut().filter(|(uid, _)| chosen(&command.uids, **uid))
@@ -403,16 +458,18 @@ impl Model {
             let before = (message.flags, message.keywords.clone());
             match command.action() {
                 FlagAction::Add => {
-                    message.flags |= command.system_flags;
+                    message.flags |= named;
                     message.keywords.extend(keywords.iter().cloned());
                 }
                 FlagAction::Remove => {
-                    message.flags &= !command.system_flags;
+                    message.flags &= !named;
                     message.keywords.retain(|keyword| !keywords.contains(keyword));
                 }
                 _ => {
-                    message.flags = command.system_flags;
-                    message.keywords.clone_from(&keywords);
+                    message.flags = message.flags & !may | named;
+                    if may_keywords {
+                        message.keywords.clone_from(&keywords);
+                    }
                 }
             }
             if before == (message.flags, message.keywords.clone()) {
@@ -441,6 +498,7 @@ impl Model {
         let name = name_of(&command.mailbox_id);
         let next_modseq = self.live(name)?.modseq + 1;
         self.folder(name, command.folder, command.expected_uid_validity)?;
+        self.demand(name, command.folder, rights::EXPUNGE)?;
         let keeps = self.keeps(name, command.beyond_recovery)?;
         let room = self.items_room(name);
         let now_ms = self.now_ms;
@@ -490,19 +548,14 @@ impl Model {
         }
         let mut contents = self.mailboxes.values().flat_map(MailboxModel::contents);
         if !contents.any(|other| other.body == message.body) {
-            let digest = blake3_of(&message.body);
+            let digest = digest_of(&message.body);
             self.due
                 .insert(keys::due(self.now_ms, &Due::Body(digest)), DueModel::Body(message.body));
         }
     }
 }
 
-pub fn blake3_of(body: &[u8]) -> [u8; 32] {
-    let text = std::str::from_utf8(body).expect("the model's bodies are text");
-    content(text).blake3.as_ref().try_into().expect("32 bytes")
-}
-
-fn lower(keywords: &[String]) -> BTreeSet<String> {
+pub fn lower(keywords: &[String]) -> BTreeSet<String> {
     keywords.iter().map(|keyword| keyword.to_lowercase()).collect()
 }
 

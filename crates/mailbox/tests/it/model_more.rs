@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use mailbox::Operation;
 use mailbox::command::{
-    AppendMany, DeleteFolder, FlagAction, PurgeItems, RenameInbox, RestoreItems, SetRights,
-    SubscribeName, Transfer, UpdateFolder, UpdateMailbox,
+    AppendMany, CreateFolder, DeleteFolder, FlagAction, PurgeItems, RenameInbox, RestoreItems,
+    SetRights, SubscribeName, Transfer, UpdateFolder, UpdateMailbox,
 };
 use mailbox::flags::DELETED;
 use mailbox::keys::{self, Due};
@@ -15,7 +14,10 @@ use mailbox::response::{
     NameSubscribed, Outcome, Reason, Restored, Swept, Transferred,
 };
 
+use mailbox::{Operation, rights};
+
 use crate::model::*;
+use crate::model_bodies::body_of;
 use crate::world::*;
 
 impl Model {
@@ -32,12 +34,16 @@ impl Model {
             Operation::AppendMany(append) => self.append_many(append),
             Operation::RestoreItems(restore) => self.restore(restore),
             Operation::PurgeItems(purge) => self.purge(purge),
+            Operation::StageChunk(chunk) => self.stage(chunk),
             other => panic!("carried out elsewhere: {other:?}"),
         }
     }
 
     fn update_mailbox(&mut self, command: &UpdateMailbox) -> Refused<Outcome> {
         let mailbox = self.live(name_of(&command.mailbox_id))?;
+        if command.expected_modseq.is_some_and(|expected| expected != mailbox.settings_modseq) {
+            return Err(Reason::PreconditionFailed);
+        }
         let settings = command.change.of(&mailbox.settings);
         if settings != mailbox.settings {
             mailbox.modseq += 1;
@@ -58,6 +64,10 @@ impl Model {
     fn update_folder(&mut self, command: &UpdateFolder) -> Refused<Outcome> {
         let name = name_of(&command.mailbox_id);
         let old = self.folder(name, command.folder, 0)?.clone();
+        self.may_update_folder(name, command, old.parent)?;
+        if command.expected_modseq.is_some_and(|expected| expected != old.profile_modseq) {
+            return Err(Reason::PreconditionFailed);
+        }
         let mut new = old.clone();
         let mailbox = self.live(name)?;
         if let Some(wanted) = command.special_use.filter(|wanted| *wanted != old.special_use) {
@@ -116,6 +126,7 @@ impl Model {
     fn delete_folder(&mut self, command: &DeleteFolder) -> Refused<Outcome> {
         let (name, id_) = (name_of(&command.mailbox_id), command.folder);
         let folder = self.folder(name, id_, command.expected_uid_validity)?.clone();
+        self.demand(name, id_, rights::DELETE_FOLDER)?;
         if id_ == INBOX {
             return Err(Reason::FolderProtected);
         }
@@ -147,7 +158,10 @@ impl Model {
 
     fn rename_inbox(&mut self, command: &RenameInbox) -> Refused<Outcome> {
         let name = name_of(&command.mailbox_id);
-        let created = self.create_folder(name, command.parent, &command.name)?;
+        self.live(name)?;
+        self.demand_owner(name)?;
+        let create = CreateFolder::new(id(name), command.parent, command.name.as_str());
+        let created = self.create_folder(&create)?;
         let Outcome::FolderCreated(created) = created else { panic!("{created:?}") };
         let uids: Vec<u32> = self.live(name)?.folders[&INBOX].messages.keys().copied().collect();
         for uid in &uids {
@@ -164,6 +178,7 @@ impl Model {
     fn subscribe_name(&mut self, command: &SubscribeName) -> Refused<Outcome> {
         let name = name_of(&command.mailbox_id);
         self.live(name)?;
+        self.demand_owner(name)?;
         let folders: Vec<u32> = self.live(name)?.folders.keys().copied().collect();
         let found = folders.into_iter().find(|folder| self.path(name, *folder) == command.path);
         let mailbox = self.live(name)?;
@@ -188,6 +203,8 @@ impl Model {
     fn set_rights(&mut self, command: &SetRights) -> Refused<Outcome> {
         let name = name_of(&command.mailbox_id);
         let modseq = self.live(name)?.modseq + 1;
+        self.folder(name, command.folder, 0)?;
+        self.demand(name, command.folder, rights::ADMINISTER)?;
         let folder = self.folder(name, command.folder, 0)?;
         let before = folder.rights.get(&command.identifier).copied().unwrap_or(0);
         let after = match command.action() {
@@ -221,7 +238,10 @@ impl Model {
             false => name_of(&command.to_mailbox_id),
         };
         let source = self.folder(from, command.folder, 0)?.clone();
+        let takes_out = if leaves { rights::DELETE_MESSAGES | rights::EXPUNGE } else { 0 };
+        self.demand(from, command.folder, rights::READ | takes_out)?;
         let target = self.folder(to, command.to_folder, 0)?.clone();
+        let (may, may_keywords) = self.changeable(to, command.to_folder, rights::INSERT)?;
         let chosen = source.messages.iter().filter(|(uid, _)| chosen(&command.uids, **uid));
         let chosen: Vec<(u32, MessageModel)> = chosen.map(|(uid, it)| (*uid, it.clone())).collect();
         let bytes = chosen.iter().map(|(_, message)| message.body.len() as u64).sum::<u64>();
@@ -259,6 +279,10 @@ impl Model {
         }
         let mut uids = Vec::new();
         for (_, mut message) in chosen.clone() {
+            message.flags &= may;
+            if !may_keywords {
+                message.keywords.clear();
+            }
             let at = if from == to {
                 self.put_again(to, command.to_folder, message)
             } else {
@@ -286,17 +310,19 @@ impl Model {
     fn append_many(&mut self, command: &AppendMany) -> Refused<Outcome> {
         let name = name_of(&command.mailbox_id);
         self.folder(name, command.folder, command.expected_uid_validity)?;
+        let (may, may_keywords) = self.changeable(name, command.folder, rights::INSERT)?;
         self.live(name)?.modseq += 1;
         let mut first = None;
         for item in &command.messages {
-            self.live(name)?.room(1, item.content.size)?;
+            self.live(name)?.takes(item.content.size)?;
+            let keywords = if may_keywords { lower(&item.keywords) } else { Default::default() };
             let message = MessageModel {
-                flags: item.system_flags,
-                keywords: Default::default(),
+                flags: item.system_flags & may,
+                keywords,
                 modseq: 0,
                 email_id: 0,
                 delivery_id: String::new(),
-                body: item.content.body.clone(),
+                body: body_of(&item.content),
             };
             let at = self.put_new(name, command.folder, message);
             first.get_or_insert(at);
@@ -314,6 +340,8 @@ impl Model {
         if once.len() != command.items.len() {
             return Err(Reason::FieldInvalid);
         }
+        self.live(name)?;
+        self.demand_owner(name)?;
         let mailbox = self.live(name)?;
         let mut items = Vec::new();
         for item in &command.items {
@@ -335,6 +363,8 @@ impl Model {
 
     fn purge(&mut self, command: &PurgeItems) -> Refused<Outcome> {
         let name = name_of(&command.mailbox_id);
+        self.live(name)?;
+        self.demand_owner(name)?;
         if self.live(name)?.settings.litigation_hold {
             return Err(Reason::HoldActive);
         }
@@ -367,9 +397,11 @@ impl Model {
     }
 
     pub fn keep(&mut self, name: &str, folder: u32, message: MessageModel, deleted_ms: u64) {
+        let deleted_by = self.actor.first().cloned().unwrap_or_default();
         let mailbox = self.mailboxes.get_mut(name).expect("there");
         mailbox.last_item += 1;
-        mailbox.items.insert(mailbox.last_item, ItemModel { folder, message, deleted_ms });
+        let item = ItemModel { folder, message, deleted_ms, deleted_by };
+        mailbox.items.insert(mailbox.last_item, item);
     }
 
     pub fn note_vanished(&mut self, name: &'static str, folder: u32, modseq: u64) {
