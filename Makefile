@@ -57,6 +57,10 @@ lint: prepare ## Formatting, clippy, and the rules of ARCHITECTURE.md
 	$(CARGO) run $(FLAGS) -q -p xtask -- logs
 	$(CARGO) clippy $(FLAGS) --workspace --all-targets -- -D warnings
 
+.PHONY: api
+api: ## buf: the API's style, and nothing taken back that callers rely on (`tools/buf keep` renews)
+	tools/buf check
+
 .PHONY: sim
 sim: prepare ## Simulated clusters from a seed: SEED=1 N=200
 	$(CARGO) run $(FLAGS) -p sim -- run --seed $(SEED) --count $(N)
