@@ -39,6 +39,11 @@ test: build ## Every test of one machine's code; no root, no network, no fixed p
 	@grep -q "$(MARKER)" $(BIN)/sim || { echo "the mark of planted faults is not in sim: this proves nothing"; exit 1; }
 	@! grep -l "$(MARKER)" $(BIN)/holdfastd $(BIN)/dagctl || { echo "built with planted faults: do not ship"; exit 1; }
 
+.PHONY: fuzz
+fuzz: prepare ## Inputs that nobody wrote, for every parser and frame: N=1000000 each
+	HOLDFAST_FUZZ_INPUTS=$(if $(filter file,$(origin N)),1000000,$(N)) \
+		$(CARGO) test $(FLAGS) $(SHIPPED) --exclude cluster --lib --bins --test it -- fuzz:: --nocapture
+
 .PHONY: examples
 examples: build ## The example front ends against a local cluster; the Python one where grpcio is
 	$(CARGO) build $(FLAGS) $(SHIPPED) --bins --example front_end

@@ -35,6 +35,9 @@ pub mod best_copy;
 mod change;
 pub mod control;
 pub mod directory;
+#[cfg(test)]
+#[path = "fuzz_test.rs"]
+mod fuzz;
 pub mod health;
 pub mod maintenance;
 pub mod movement;

@@ -98,3 +98,7 @@ pub fn parse(message: &[u8]) -> Parsed {
 #[cfg(test)]
 #[path = "lib_test.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "fuzz_test.rs"]
+mod fuzz;

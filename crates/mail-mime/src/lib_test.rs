@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 
 use super::*;
 
-const NESTED: &[u8] = b"From: Ann <ann@example.org>\r\n\
+pub(super) const NESTED: &[u8] = b"From: Ann <ann@example.org>\r\n\
 To: =?utf-8?q?J=C3=B6rg?= <j@example.org>, team: b@example.org, c@example.org;\r\n\
 Subject: =?utf-8?B?UGzDpG5l?=\r\n\
 Message-ID: <m1@example.org>\r\n\
@@ -135,7 +135,7 @@ fn a_header_of_ten_megabytes_does_no_harm() {
 }
 
 /// What the core refuses as `parsed_bytes`, `thread_keys_per_message`, `header_tokens_per_message`.
-fn assert_fits(parsed: &Parsed) {
+pub(super) fn assert_fits(parsed: &Parsed) {
     let size = parsed.message_id.len()
         + parsed.envelope.encoded_len()
         + parsed.body.encoded_len()
@@ -149,7 +149,7 @@ fn assert_fits(parsed: &Parsed) {
     assert!(parsed.preview.chars().count() <= 256);
 }
 
-fn assert_inside(part: &BodyPart, from: u64, to: u64) {
+pub(super) fn assert_inside(part: &BodyPart, from: u64, to: u64) {
     assert!(from <= part.header_offset && part.header_offset <= part.body_offset);
     assert!(part.body_offset <= part.end_offset && part.end_offset <= to);
     for inner in &part.parts {
@@ -169,7 +169,7 @@ fn thousands_of_parts_are_cut_at_the_bound() {
 }
 
 /// Lines that messages are made of, broken ones among them.
-const LINES: [&[u8]; 16] = [
+pub(super) const LINES: [&[u8]; 16] = [
     b"Content-Type: multipart/mixed; boundary=b\r\n",
     b"Content-Type: message/rfc822\r\n",
     b"Content-Type: multipart/alternative; boundary=\"c\r\n",

@@ -1,6 +1,7 @@
 //! The bytes of every released version, and what bad bytes get.
 
 mod bad_bytes;
+mod fuzz;
 mod v001_envelope;
 mod v001_log;
 mod v001_meta;

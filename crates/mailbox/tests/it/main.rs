@@ -7,6 +7,7 @@ mod expunge;
 mod flags;
 mod folder_changes;
 mod folders;
+mod fuzz;
 mod generated;
 mod invariants;
 mod items;
