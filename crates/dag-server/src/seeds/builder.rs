@@ -121,10 +121,10 @@ impl Build {
     fn run(&self) {
         let replica = self.seed.replica();
         let (database, operation) = (self.seed.database(), self.seed.operation);
-        tracing::info!(db = %database, %replica, operation, "a copy is built");
+        tracing::info!(db = %database, %replica, op = operation, "a copy is built");
         match self.build() {
             Ok(true) => {
-                tracing::info!(db = %database, %replica, operation, "the copy is built");
+                tracing::info!(db = %database, %replica, op = operation, "the copy is built");
                 self.show(|shown| shown.progress.phase = shown.progress.phase.max(Phase::Built));
             }
             Ok(false) => {}
@@ -194,7 +194,7 @@ impl Build {
                 }
                 Ended::Stopped => return Ok(false),
                 Ended::Reconnect(why) => {
-                    tracing::warn!(db = %seed.database(), node = %source, why, "a seed's source");
+                    tracing::warn!(db = %seed.database(), peer = %source, why, "a seed's source");
                     target.disconnected();
                     self.tell(&target, None, &format!("node {source}: {why}"));
                     std::thread::sleep(PAUSE);

@@ -55,7 +55,7 @@ async fn serve(node: Arc<Node>, from: NodeId, pipe: Pipe) {
             limit: (request.limit > 0).then_some(request.limit),
         };
         if matches!(asked, Request::Open { .. }) {
-            tracing::info!(db = %asking.database, node = %from, replica = %asking.replica, "gives a seed");
+            tracing::info!(db = %asking.database, peer = %from, replica = %asking.replica, "gives a seed");
         }
         for reply in replies(&node, asking, asked).await {
             if sender.send(wire::reply(reply)).await.is_err() {
@@ -164,7 +164,7 @@ fn take(node: &Node, database: DatabaseId, source: &mut Source) -> Result<(), Se
     let id = CheckpointId(uuid::Uuid::new_v4().as_u128());
     let (now, engine): (Millis, _) = (node.seeds.now(), node.store.engine());
     let taken = source.take(now, id, origin, &*copy.state(), &*engine, MEMBERSHIP_KEY)?;
-    let (bytes, at) = (taken.total_bytes(), taken.position.0);
-    tracing::info!(db = %database, checkpoint = %id, %at, bytes, "checkpoint taken");
+    let (bytes, index) = (taken.total_bytes(), taken.position.0.index);
+    tracing::info!(db = %database, checkpoint = %id, index, bytes, "checkpoint taken");
     Ok(())
 }

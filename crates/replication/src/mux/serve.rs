@@ -58,7 +58,7 @@ pub(crate) async fn serve<R: AsyncRuntime>(
             StreamKind::Bulk => snapshot::receive(&table, from, pipe).await,
             StreamKind::Seed => match seeds {
                 Some(seeds) => seeds.serve(from, pipe).await,
-                None => tracing::warn!(node = %from, "a seed stream, and nobody gives seeds here"),
+                None => tracing::warn!(peer = %from, "a seed stream, and nobody gives seeds here"),
             },
         }
     };

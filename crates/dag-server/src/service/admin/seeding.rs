@@ -245,7 +245,7 @@ impl Leader {
             let line =
                 copies.iter().find(|copy| copy.database_id == database.0 && copy.node_id == node.0);
             let why = line.map(|line| line.message.clone()).unwrap_or_default();
-            tracing::info!(db = %database, %node, why, "a failed copy is built anew");
+            tracing::info!(db = %database, peer = %node, why, "a failed copy is built anew");
             let order = SeedCopy {
                 request_id: uuid::Uuid::new_v4().to_string(),
                 database: database.0,
