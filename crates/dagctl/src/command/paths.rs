@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_plan_names_each_copy_and_the_handing_over_before_the_active_one() {
-        let copy = |node: &str, active| CopyMove {
+        let copy = |node: &str, active: bool| CopyMove {
             node: node.into(),
             from: "/old".into(),
             bytes: 1 << 30,
