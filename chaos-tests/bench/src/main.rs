@@ -12,6 +12,8 @@
 //! | [`gap`] | from the kill of the active node to the next acknowledged write |
 //! | [`flat`] | memory while mails come in for a long time |
 //! | [`hundred`] | a hundred databases: made, written, idle, killed, opened again |
+//! | [`mailboxes`] | a mailbox of a million messages beside one of a thousand, change feed, fetch |
+//! | [`watching`] | from a change to its notification; memory with many watchers |
 
 mod arena;
 mod cells;
@@ -20,7 +22,9 @@ mod gap;
 mod hundred;
 mod limits;
 mod load;
+mod mailboxes;
 mod report;
+mod watching;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -95,6 +99,27 @@ enum What {
         #[arg(long, default_value_t = 4_096)]
         size: usize,
     },
+    /// A large mailbox beside one of a thousand messages: select, newest flags, change feed
+    Mailbox {
+        /// Messages of the large one
+        #[arg(long, default_value_t = 1_000_000)]
+        messages: u64,
+    },
+    /// Whole messages of 50 KB
+    Fetch {
+        /// Clients, each with one call at a time
+        #[arg(long, default_value_t = 16)]
+        clients: usize,
+    },
+    /// From a change to its notification, and memory meanwhile
+    Watch {
+        /// Streams
+        #[arg(long, default_value_t = 1_000)]
+        watchers: usize,
+        /// Mails a second
+        #[arg(long, default_value_t = 200)]
+        rate: u64,
+    },
     /// One JSON array and the tables from the results of several runs; later ones count
     Merge {
         /// Files of results
@@ -158,6 +183,11 @@ async fn measure(cli: Cli, report: &mut Report) -> anyhow::Result<()> {
             gap::run(folder, trials, timeouts(&name)?, report).await
         }
         What::Hundred { databases } => hundred::run(folder, databases, seconds, report).await,
+        What::Mailbox { messages } => mailboxes::sizes(folder, messages, seconds, report).await,
+        What::Fetch { clients } => mailboxes::fetches(folder, clients, seconds, report).await,
+        What::Watch { watchers, rate } => {
+            watching::run(folder, watchers, rate, seconds, report).await
+        }
         What::Flat { rate, size } => flat::run(folder, size, rate, seconds, report).await,
         What::All { trials } => everything(folder, seconds, trials, report).await,
         What::Merge { .. } => unreachable!("merging measures nothing"),
@@ -178,6 +208,11 @@ async fn everything(
     }
     for timeouts in [Timeouts::Default, Timeouts::Fast] {
         gap::run(folder, trials, timeouts, report).await?;
+    }
+    mailboxes::sizes(folder, 1_000_000, seconds, report).await?;
+    mailboxes::fetches(folder, 16, seconds, report).await?;
+    for (watchers, rate) in [(1_000, 200), (10_000, 20)] {
+        watching::run(folder, watchers, rate, seconds, report).await?;
     }
     hundred::run(folder, 100, seconds, report).await?;
     flat::run(folder, 4_096, 500, 10 * seconds, report).await

@@ -17,6 +17,8 @@ use crate::flat::Flat;
 use crate::gap::Gaps;
 use crate::hundred::Hundred;
 use crate::limits::Limits;
+use crate::mailboxes::{Fetches, Sizes};
+use crate::watching::Watchers;
 
 /// A result of another system under the same load, for the table of comparison.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -55,6 +57,12 @@ pub enum Line {
     Databases(Hundred),
     /// Memory over a long time.
     Flat(Flat),
+    /// A large mailbox beside a small one.
+    Sizes(Sizes),
+    /// Whole messages.
+    Fetches(Fetches),
+    /// Watches.
+    Watchers(Watchers),
     /// Another system.
     Peer(Peer),
 }
@@ -67,6 +75,9 @@ impl Line {
             Self::Gap(gaps) => format!("gap-{}", gaps.timeouts),
             Self::Databases(many) => format!("databases-{}", many.databases),
             Self::Flat(flat) => format!("flat-{}", size_name(flat.size)),
+            Self::Sizes(sizes) => format!("mailbox-{}", sizes.messages),
+            Self::Fetches(all) => format!("fetch-{}-{}", size_name(all.size), all.clients),
+            Self::Watchers(all) => format!("watch-{}", all.watchers),
             Self::Peer(peer) => format!("{}-{}-{}", peer.name, peer.size, peer.clients),
         }
     }
@@ -276,6 +287,9 @@ fn sentence(line: &Line) -> Option<String> {
             many.write_again_seconds
         )),
         Line::Flat(flat) => Some(flat.sentence()),
+        Line::Sizes(sizes) => Some(sizes.sentence()),
+        Line::Fetches(fetches) => Some(fetches.sentence()),
+        Line::Watchers(watchers) => Some(watchers.sentence()),
         Line::Limits(_) | Line::Cell(_) | Line::Peer(_) => None,
     }
 }
