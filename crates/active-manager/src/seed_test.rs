@@ -35,16 +35,34 @@ fn the_active_copy_a_sound_copy_and_a_witness_are_not_seeded() {
 }
 
 #[test]
-fn a_source_is_another_sound_copy_of_the_same_lineage() {
+fn a_source_is_a_sound_copy_of_the_same_lineage() {
     let mut scene = scene();
     let reseed = |scene: &Scene, from| refused(scene, NodeId(2), SeedKind::Reseed, Some(from));
-    assert_eq!(reseed(&scene, NodeId(2)), "source-exists");
+    assert_eq!(reseed(&scene, NodeId(5)), "source-exists");
     assert_eq!(reseed(&scene, NodeId(4)), "");
+    // From itself, to another path of its node.
+    assert_eq!(reseed(&scene, NodeId(2)), "");
+    scene.copy("DB1", 2).status = CopyStatus::Failed;
+    assert_eq!(reseed(&scene, NodeId(2)), "source-healthy");
+    scene.copy("DB1", 2).status = CopyStatus::Healthy;
     scene.copy("DB1", 4).status = CopyStatus::Failed;
     assert_eq!(reseed(&scene, NodeId(4)), "source-healthy");
     scene.copy("DB1", 4).status = CopyStatus::Healthy;
     scene.node(4).lineage.epoch += 1;
     assert_eq!(reseed(&scene, NodeId(4)), "source-lineage");
+}
+
+#[test]
+fn a_copy_moves_to_another_path_where_it_is_not_needed_or_another_can_take_over() {
+    let mut scene = scene();
+    let refused = |scene: &Scene, node| {
+        let database = scene.database("DB1");
+        let checks = check_relocation(&scene.control, &scene.reports, &database, NodeId(node));
+        refusal(&checks, "DB1").map_or_else(String::new, |refusal| refusal.check)
+    };
+    assert_eq!((refused(&scene, 1), refused(&scene, 2)), (String::new(), String::new()));
+    scene.lose(3);
+    assert_eq!(refused(&scene, 1), "majority");
 }
 
 #[test]
