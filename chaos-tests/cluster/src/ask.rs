@@ -13,6 +13,13 @@ pub fn json(cluster: &ScratchCluster, command: &str) -> anyhow::Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("dagctl {command} answered {text}"))
 }
 
+/// What a refused command says.
+pub fn refused(cluster: &ScratchCluster, command: &str) -> anyhow::Result<String> {
+    let output = cluster.try_dagctl(command.split_whitespace())?;
+    ensure!(!output.status.success(), "{command} was not refused");
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 /// The status, healthy or not.
 pub fn status(cluster: &ScratchCluster) -> anyhow::Result<Value> {
     let output = cluster.try_dagctl(["status", "-o", "json"])?;

@@ -8,7 +8,7 @@
 //! ```
 //! Everything here blocks and is called from blocking threads.
 
-mod paths;
+pub mod paths;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

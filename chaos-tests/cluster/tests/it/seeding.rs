@@ -54,13 +54,6 @@ fn ended(cluster: &ScratchCluster, number: u64, within: Duration) -> anyhow::Res
     }
 }
 
-/// What a refused command says.
-fn refused(cluster: &ScratchCluster, command: &str) -> anyhow::Result<String> {
-    let output = cluster.try_dagctl(command.split_whitespace())?;
-    ensure!(!output.status.success(), "{command} was not refused");
-    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
 /// Three copies that vote, all healthy and equal, and the replaced one in the trash.
 fn expect_whole(cluster: &ScratchCluster, node: &str, before: u64) -> anyhow::Result<()> {
     let whole = |status: &Value| {
@@ -265,7 +258,7 @@ async fn copies_are_added_and_removed_with_the_votes_that_their_number_asks_for(
     cluster.dagctl(["copy", "remove", "DB1@n1"])?;
     ask::wait_for(&cluster, "two voters again", within, voters(2, 2))?;
     ask::expect_equal(&cluster, "DB1", 2)?;
-    let words = refused(&cluster, "copy remove DB1@n3")?;
+    let words = ask::refused(&cluster, "copy remove DB1@n3")?;
     ensure!(words.contains("not-active"), "{words}");
     let again = ask::json(&cluster, "copy add DB1@n1 --follow")?;
     ensure!(again["state"] == "Done", "{again}");
@@ -292,7 +285,7 @@ async fn seeds_that_make_no_sense_are_refused_by_check_value_and_limit() -> anyh
         (format!("copy reseed DB1@{passive} --limit 0MB/s"), "is no rate"),
         ("copy reseed DB1".to_owned(), "DATABASE@NODE"),
     ] {
-        let words = refused(&cluster, &command)?;
+        let words = ask::refused(&cluster, &command)?;
         ensure!(words.contains(check), "{command}: {words}");
     }
     let third = cluster.names().into_iter().find(|node| *node != active && *node != passive);
@@ -308,7 +301,7 @@ async fn seeds_that_make_no_sense_are_refused_by_check_value_and_limit() -> anyh
         (format!("copy reseed DB1@{third}"), "target-reachable"),
         (format!("copy reseed DB1@{passive} --from {third}"), "majority"),
     ] {
-        let words = refused(&cluster, &command)?;
+        let words = ask::refused(&cluster, &command)?;
         ensure!(words.contains(check), "{command}: {words}");
     }
     ensure!(ask::json(&cluster, "ops list")? == before, "a refusal began an operation");

@@ -27,19 +27,8 @@ pub(super) fn begin<V: StateView>(
     order: &BeginOperation,
 ) -> Result<Verdict, V> {
     let content = order.encode_to_vec();
-    if !request::is_request_id(&order.request_id) {
-        return Ok(Verdict::refused(Rejection::RequestIdReused(RequestIdReused {})));
-    }
-    match request::seen(change.before(), &order.request_id, &content)? {
-        Seen::Replay(first) => {
-            let mut first: OperationBegun = decode("a remembered answer", first)?;
-            first.replayed = true;
-            return Ok(Verdict::AlreadyDone(Outcome::OperationBegun(first)));
-        }
-        Seen::Reused => {
-            return Ok(Verdict::refused(Rejection::RequestIdReused(RequestIdReused {})));
-        }
-        Seen::New => {}
+    if let Some(verdict) = begun_before(change, &order.request_id, &content)? {
+        return Ok(verdict);
     }
     let Some(state) = ControlState::read(change.before())? else {
         return Ok(Verdict::refused(Rejection::NoDag(NoDag {})));
@@ -66,6 +55,27 @@ pub(super) fn begin<V: StateView>(
     let begun = OperationBegun { operation: operation.operation, replayed: false };
     request::remember(change, command.at_ms, &order.request_id, &content, &begun)?;
     Ok(Verdict::Done(Outcome::OperationBegun(begun)))
+}
+
+/// The answer to a request that begins an operation and came before, or whose id is another's.
+pub(super) fn begun_before<V: StateView>(
+    change: &Change<'_, V>,
+    request_id: &str,
+    content: &[u8],
+) -> Result<Option<Verdict>, V> {
+    let reused = || Verdict::refused(Rejection::RequestIdReused(RequestIdReused {}));
+    if !request::is_request_id(request_id) {
+        return Ok(Some(reused()));
+    }
+    Ok(match request::seen(change.before(), request_id, content)? {
+        Seen::Replay(first) => {
+            let mut first: OperationBegun = decode("a remembered answer", first)?;
+            first.replayed = true;
+            Some(Verdict::AlreadyDone(Outcome::OperationBegun(first)))
+        }
+        Seen::Reused => Some(reused()),
+        Seen::New => None,
+    })
 }
 
 /// Two administrators cannot work on one object at once.

@@ -16,12 +16,12 @@ use super::apply_operation as operations;
 use super::command::{AdvanceSeed, Command, EndSeed, RemoveCopy, SeedCopy};
 use super::operation::{Operation, OperationKind, OperationState, StepRecord};
 use super::record::{COUNTERS, Counters, DatabaseRecord, ReplicaRecord};
-use super::response::{FailedCheck, NoDag, OperationBegun, Outcome, Rejection, RequestIdReused};
+use super::response::{FailedCheck, NoDag, OperationBegun, Outcome, Rejection};
 use super::seed::{SeedPhase, SeedRecord};
 use super::state::ControlState;
-use crate::change::{Change, Fault, decode};
+use crate::change::{Change, Fault};
 use crate::placement::{self, Wish};
-use crate::request::{self, Seen};
+use crate::request;
 
 type Result<T, V> = core::result::Result<T, Fault<<V as StateView>::Error>>;
 
@@ -37,19 +37,8 @@ pub(super) fn begin<V: StateView>(
     order: &SeedCopy,
 ) -> Result<Verdict, V> {
     let content = order.encode_to_vec();
-    if !request::is_request_id(&order.request_id) {
-        return Ok(Verdict::refused(Rejection::RequestIdReused(RequestIdReused {})));
-    }
-    match request::seen(change.before(), &order.request_id, &content)? {
-        Seen::Replay(first) => {
-            let mut first: OperationBegun = decode("a remembered answer", first)?;
-            first.replayed = true;
-            return Ok(Verdict::AlreadyDone(Outcome::OperationBegun(first)));
-        }
-        Seen::Reused => {
-            return Ok(Verdict::refused(Rejection::RequestIdReused(RequestIdReused {})));
-        }
-        Seen::New => {}
+    if let Some(verdict) = operations::begun_before(change, &order.request_id, &content)? {
+        return Ok(verdict);
     }
     let Some(state) = ControlState::read(change.before())? else {
         return Ok(Verdict::refused(Rejection::NoDag(NoDag {})));
@@ -93,7 +82,7 @@ fn new_seed(
     };
     if order.from == order.node && old.is_none_or(|old| old.path == path) {
         let check = FailedCheck::new("path-differs", subject, path, "another path than now");
-        return Err(check);
+        return Err(check.advice("`dagctl copy reseed DB@NODE` builds it anew where it is"));
     }
     path_is_free(state, order, &path)?;
     Ok(SeedRecord {

@@ -119,7 +119,8 @@ pub enum PathRefusal {
     },
     /// There is not enough room.
     #[error(
-        "{path}: {free} bytes are free there; the copy has {bytes}, and {reserve} have to stay free"
+        "{path}: {free} bytes are free there and {needed} are needed: those of the copy, unless its \
+         files only get a second name, and the reserve that stays free"
     )]
     TooSmall {
         /// What was asked for.
@@ -127,9 +128,7 @@ pub enum PathRefusal {
         /// Bytes.
         free: u64,
         /// Bytes.
-        bytes: u64,
-        /// Bytes.
-        reserve: u64,
+        needed: u64,
     },
 }
 
@@ -190,10 +189,6 @@ impl Store {
         };
         relocate::check_path(&*self.disk, &from, to)?;
         self.check_nobodys(database, to)?;
-        if !to.join(relocate::OWNER).exists() {
-            // Whoever names a folder says that it may be begun anew.
-            self.paths.forget(database, to).map_err(not_writable)?;
-        }
         let parent = deepest(to);
         probe(&parent).map_err(not_writable)?;
         let linked =
@@ -202,9 +197,22 @@ impl Store {
         let free = self.volume.free_bytes(&parent).map_err(not_writable)?;
         let needed = if linked { reserve } else { reserve.saturating_add(bytes) };
         if free < needed {
-            return Err(PathRefusal::TooSmall { path: path.to_owned(), free, bytes, reserve });
+            return Err(PathRefusal::TooSmall { path: path.to_owned(), free, needed });
         }
         Ok(NewPath { from, bytes, linked })
+    }
+
+    /// A person names a folder for a copy: if copies were there and the disk under it is a new one,
+    /// it may be claimed again.
+    pub fn begin_anew(&self, database: DatabaseId, path: &str) -> Result<(), PathRefusal> {
+        let to = Path::new(path);
+        if to.join(relocate::OWNER).exists() {
+            return Ok(());
+        }
+        self.paths.forget(database, to).map_err(|error| PathRefusal::NotWritable {
+            path: path.to_owned(),
+            detail: error.to_string(),
+        })
     }
 
     /// The root and the folders of other databases are not for this one.
@@ -312,8 +320,10 @@ mod tests {
         let fault = one.claim_folder(database, &folder).unwrap_err();
         assert!(fault.to_string().contains("mount its disk"), "{fault}");
         assert!(one.folders().unwrap().is_empty());
-        // A person says that it is a new disk.
+        // To look at it changes nothing; then a person says that it is a new disk.
         one.check_path(database, path, 0).unwrap();
+        assert!(one.claim_folder(database, &folder).is_err());
+        one.begin_anew(database, path).unwrap();
         one.claim_folder(database, &folder).unwrap();
     }
 

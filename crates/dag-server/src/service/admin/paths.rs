@@ -15,7 +15,9 @@
 use std::time::Duration;
 
 use active_manager::control::command::{BeginStep, EndOperation, EndStep, Ending, SeedCopy};
-use active_manager::control::{DatabaseRecord, OperationState, Order, Outcome};
+use active_manager::control::{
+    DatabaseRecord, Operation, OperationState, Order, Outcome, SeedPhase,
+};
 use active_manager::report::Reports;
 use active_manager::seed;
 use dag_api::admin::v1 as api;
@@ -31,6 +33,7 @@ use super::plan::{NextPath, Paths, Plan, Whereabouts, step_of};
 use super::seeding::refuse;
 use crate::node::Member;
 use crate::reports::STALE;
+use crate::store::paths::PathRefusal;
 
 /// How long a node may take to look at a folder.
 const CHECK: Duration = Duration::from_secs(5);
@@ -55,7 +58,8 @@ impl AdminServer {
         for node in &nodes {
             let checks = seed::check_relocation(&office.state, &reports, &database, *node);
             refuse(&office.state, &database, *node, &checks)?;
-            let found = self.check_path_at(member, *node, &database, &request.path).await?;
+            let begins = !request.plan_only;
+            let found = self.check_path_at(member, *node, &database, &request.path, begins).await?;
             moves.push(api::PathMove {
                 node_id: node.0,
                 from: found.from,
@@ -86,9 +90,10 @@ impl AdminServer {
         node: NodeId,
         database: &DatabaseRecord,
         path: &str,
+        begins: bool,
     ) -> Result<api::CheckPathResponse, Problem> {
-        let request =
-            api::CheckPathRequest { database_id: database.database, path: path.to_owned() };
+        let (database_id, path) = (database.database, path.to_owned());
+        let request = api::CheckPathRequest { database_id, path, begins };
         if node == self.node.id() {
             return self.check_path(request).await;
         }
@@ -105,12 +110,20 @@ impl AdminServer {
         let (node, database) = (self.node.clone(), DatabaseId(request.database_id));
         let looking = move || {
             let reserve = node.settings.budget.disk_reserve.0;
-            node.store.check_path(database, &request.path, reserve)
+            let found = node.store.check_path(database, &request.path, reserve)?;
+            if request.begins {
+                node.store.begin_anew(database, &request.path)?;
+            }
+            Ok(found)
         };
         let found = tokio::task::spawn_blocking(looking).await.map_err(|_| unreadable())?;
-        let found = found.map_err(|refused| {
+        let found = found.map_err(|refused: PathRefusal| {
             let problem = Problem::new(Reason::CheckFailed, refused.to_string()).check("path");
-            problem.database(database).next("name another folder")
+            let problem = problem.database(database).next("name another folder");
+            match refused {
+                PathRefusal::TooSmall { free, needed, .. } => problem.limit(free, needed),
+                _ => problem,
+            }
         })?;
         Ok(api::CheckPathResponse {
             from: found.from.display().to_string(),
@@ -212,7 +225,8 @@ impl AdminServer {
                 Some((OperationState::Failed | OperationState::Cancelled, outcome)) => {
                     return Ok(Err(outcome));
                 }
-                Some(_) if whole.state() == OperationState::Cancelling && !cancelled => {
+                // One that has taken its place goes on: the old copy is out of it already.
+                Some(_) if may_cancel(&office, &whole, planned, node) && !cancelled => {
                     let (ending, outcome) = (Ending::Cancel.into(), whole.outcome);
                     let end = EndOperation { operation: part, ending, outcome };
                     self.order(Order::EndOperation(end), &at.asker).await?;
@@ -244,6 +258,12 @@ fn concerned(
     let mut nodes: Vec<NodeId> = copies.map(|copy| copy.node()).collect();
     nodes.sort_by_key(|node| (reports.active(database.id()) == Some(*node), *node));
     Ok(nodes)
+}
+
+fn may_cancel(office: &Office, whole: &Operation, planned: &Paths, node: u64) -> bool {
+    let seed = office.state.seed(DatabaseId(planned.database), NodeId(node));
+    let builds = seed.is_some_and(|seed| seed.phase() == SeedPhase::Building);
+    builds && whole.state() == OperationState::Cancelling
 }
 
 fn whereabouts(

@@ -71,7 +71,7 @@ impl AdminServer {
             let checks = seed::check_seed(&office.state, &reports, &database, node, kind, from);
             refuse(&office.state, &database, node, &checks)?;
             if !order.path.is_empty() {
-                self.check_path_at(member, node, &database, &order.path).await?;
+                self.check_path_at(member, node, &database, &order.path, true).await?;
             }
         }
         match self.order(Order::SeedCopy(order), &asker).await? {
