@@ -132,6 +132,11 @@ pub enum Event<'a> {
         copy: CopyOf,
         why: &'a str,
     },
+    ReplicaRemoved {
+        #[serde(flatten)]
+        copy: CopyOf,
+        why: &'a str,
+    },
     Step {
         operation: u64,
         kind: &'a str,
@@ -310,6 +315,7 @@ mod tests {
             Event::Dismounted { copy: COPY, why: "it does not lead any more" },
             Event::ReplicaFailed { copy: COPY, why: "crc" },
             Event::ReplicaClosed { copy: COPY, path },
+            Event::ReplicaRemoved { copy: COPY, why: "replaced" },
             step(StepState::Begun),
             step(StepState::Done),
             step(StepState::Failed),

@@ -1,11 +1,16 @@
-//! How the C library gives memory back.
+//! How memory is taken from the system and given back.
 //!
-//! Mails come and go as blocks of some ten kilobytes. By default glibc maps and unmaps the larger
+//! Of the huge pages that the allocator asks for, most of a page may be unused for ever: a node with
+//! many quiet databases takes twice the memory that it uses. So it has none.
+//!
+//! For the C library: mails come and go as blocks of some ten kilobytes. By default glibc maps and unmaps the larger
 //! of them one by one, and trims the heap each time its end is free: system calls and page faults
 //! for every message. Above these thresholds it does so only for what is really large.
 
-/// Sets the thresholds; harmless where the C library is another one.
+/// Takes small pages, and sets the C library's thresholds; harmless where that is another one.
 pub fn tune() {
+    // An old kernel may not know the request; what is lost is memory.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     #[cfg(target_env = "gnu")]
     {
         unsafe extern "C" {

@@ -13,6 +13,7 @@ use seeding::{SeedFault, install, relocate, trash};
 
 use super::{CHECKPOINTS, UNPOISONED, giver};
 use crate::clock;
+use crate::journal::{CopyOf, Event};
 use crate::node::Node;
 
 const ROUND: Duration = Duration::from_secs(2);
@@ -116,6 +117,9 @@ fn discard_strays(
             {
                 let old = node.store.root.copy_identity(database, generation, replica);
                 install::retire(&place, &old, clock::wall())?;
+                let copy = CopyOf::new(database, generation, replica);
+                let why = "the control log does not name it any more; it lies in the trash";
+                node.journal.write(&Event::ReplicaRemoved { copy, why });
                 tracing::info!(db = %database, %replica, "the old copy lies in the trash");
             }
             None if name.as_os_str() == relocate::SOURCE && !relocates(node, state, database) => {
