@@ -10,6 +10,9 @@
 
 pub mod admin;
 pub mod deadline;
+#[cfg(test)]
+#[path = "service/fuzz_test.rs"]
+mod fuzz;
 pub mod health;
 pub mod mailbox;
 pub mod text;

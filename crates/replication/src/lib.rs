@@ -52,6 +52,9 @@ pub mod peer;
 mod copy_store;
 mod event;
 mod fault;
+#[cfg(test)]
+#[path = "fuzz_test.rs"]
+mod fuzz;
 mod gate;
 mod group;
 mod hot;

@@ -64,7 +64,7 @@ pub(crate) fn payload_of(kind: u32, bytes: Bytes) -> Result<RaftPayload, String>
     }
 }
 
-fn entry_crc(term: u64, index: u64, kind: u32, payload: &[u8]) -> u32 {
+pub(crate) fn entry_crc(term: u64, index: u64, kind: u32, payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&term.to_le_bytes());
     hasher.update(&index.to_le_bytes());

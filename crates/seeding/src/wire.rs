@@ -381,3 +381,43 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use super::*;
+    use fuzzing::{Target, answer};
+
+    #[test]
+    fn a_manifest_is_refused_or_reads_back() {
+        let file = |name: &str, bytes| FileEntry { name: name.into(), bytes };
+        let manifest = Manifest {
+            checkpoint: CheckpointId(7),
+            origin: Origin {
+                dag: DagId([1; 16]),
+                database: DatabaseId(16),
+                generation: Generation(1),
+                replica: ReplicaId(2),
+                node: NodeId(3),
+            },
+            position: (LogId { term: 4, index: 5 }, Chain([6; 16])),
+            membership: Bytes::from_static(b"members"),
+            files: vec![file("000010.sst", 5 << 20), file("CURRENT", 16)],
+        };
+        let words: [&[u8]; 3] = [b"..", b"/", b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"];
+        let samples = vec![manifest.encode()];
+        let target = Target { name: "manifest", samples, words: &words, longest: 1_000 };
+        fuzzing::run(target, |bytes| match Manifest::decode(bytes) {
+            Err(error) => answer(&error),
+            Ok(manifest) => {
+                assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest.clone()));
+                assert!(manifest.total_bytes() <= 1 << 52);
+                for file in &manifest.files {
+                    let ranges = file.ranges();
+                    let sum: u64 = (0..ranges.min(3)).map(|range| file.range_bytes(range)).sum();
+                    assert!(sum <= file.bytes && (ranges > 3 || sum == file.bytes));
+                }
+                manifest.files.len().min(4) as u64
+            }
+        });
+    }
+}

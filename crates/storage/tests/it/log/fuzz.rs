@@ -1,7 +1,10 @@
 //! Random work, random crashes: what was acknowledged is there, nothing else is made up.
 
 use dag_format::chain;
+use dag_format::log::LogRecord;
+use dag_format::record::{self, Place};
 use dag_types::{Chain, LogId};
+use storage::disk::{Disk, OpenMode};
 use storage::log::{LogEntry, LogExpectations, Position};
 
 use super::rig::{Outcome, Rig, Rng, all, entry, small_segments};
@@ -223,4 +226,96 @@ fn the_same_seed_gives_the_same_disk() {
         run.rig.disk.files().iter().map(|path| (path.clone(), read(path))).collect::<Vec<_>>()
     };
     assert_eq!(disk(5), disk(5));
+}
+
+/// Where a record stands in the only segment of [`small_log`], and how long its payload is.
+struct Found {
+    at: usize,
+    session: u64,
+    payload: usize,
+}
+
+const SEGMENT: u64 = 1;
+
+/// A log with a bit of everything, closed.
+fn small_log() -> Rig {
+    let mut rig = Rig::new(7, small_segments());
+    rig.fill(1, 4, 100);
+    rig.vote(2);
+    rig.truncate(Some(2));
+    rig.fill(2, 2, 60);
+    rig.rest();
+    rig.kill();
+    rig
+}
+
+fn records(image: &[u8]) -> Vec<Found> {
+    let read = |at: usize, session| {
+        let place = Place { segment: SEGMENT, position: at as u64, session };
+        record::read(&image[at..], place).ok()
+    };
+    let mut all = Vec::new();
+    for block in (0..image.len()).step_by(4096) {
+        let Some(first) = read(block, 0) else { continue };
+        all.push(Found { at: block, session: 0, payload: first.payload.len() });
+        let Ok(LogRecord::BatchStart(start)) = LogRecord::decode(first) else { continue };
+        let mut at = block + first.bytes();
+        for _ in 0..start.records {
+            let next = read(at, start.session).expect("a record of the batch");
+            let payload = next.payload.len();
+            all.push(Found { at, session: start.session, payload });
+            at += next.bytes();
+        }
+    }
+    all
+}
+
+/// Makes the checksums fit to what the records say now.
+fn mend(image: &mut [u8], records: &[Found]) {
+    for found in records {
+        let begin = found.at + record::HEADER_BYTES;
+        let (head, payload) = (&image[found.at..begin], &image[begin..begin + found.payload]);
+        let place = Place { segment: SEGMENT, position: found.at as u64, session: found.session };
+        let head = record::header(head[8], head[9], place, &[payload]);
+        image[found.at..begin].copy_from_slice(&head);
+    }
+}
+
+/// The input names bytes of records and what they become. With every second one, checksums are made
+/// to fit: what a program with a fault would have written, and no disk.
+#[test]
+fn a_segment_that_says_anything_is_opened_or_refused() {
+    let rig = small_log();
+    let path = rig.segments().remove(0);
+    let pristine = storage::disk::read_whole(&rig.disk, &path).expect("the segment");
+    let found = records(&pristine);
+    assert!(found.len() > 8, "{} records", found.len());
+    let samples = vec![vec![1, 0, 20, 255], vec![0, 3, 24, 0, 4, 30, 255], vec![1, 2, 10, 9]];
+    let target = fuzzing::Target { name: "segment", samples, words: &[], longest: 24 };
+    fuzzing::run(target, |input| {
+        let Some((fits, changes)) = input.split_first() else { return 0 };
+        let mut image = pristine.clone();
+        for change in changes.chunks_exact(3) {
+            let record = &found[usize::from(change[0]) % found.len()];
+            let length = record::HEADER_BYTES + record.payload;
+            image[record.at + usize::from(change[1]) % length] = change[2];
+        }
+        if fits & 1 == 1 {
+            mend(&mut image, &found);
+        }
+        let mut rig = small_log();
+        overwrite_whole(&rig, &path, &image);
+        match rig.open(LogExpectations::default()) {
+            Err(fault) => fuzzing::answer(&fault),
+            Ok(()) => 1 + all(rig.log()).len().min(9) as u64,
+        }
+    });
+}
+
+fn overwrite_whole(rig: &Rig, path: &std::path::Path, bytes: &[u8]) {
+    let file = rig.disk.open(path, OpenMode::Direct).expect("the segment");
+    let mut buffer = storage::disk::AlignedBuffer::new(bytes.len());
+    buffer.push(bytes);
+    file.write_at(buffer.padded(), 0).expect("room");
+    file.sync().expect("a disk without faults");
 }
