@@ -76,7 +76,7 @@ pub struct Node {
     pub paused_ms: Option<u64>,
     /// Milliseconds that its clock made while it ran.
     pub ran_ms: u64,
-    /// The same when it stopped last.
+    /// The same when it last stopped, having started.
     pub stopped_ran_ms: u64,
     fraction: u64,
     dice: Dice,
@@ -205,7 +205,10 @@ impl Node {
     pub fn stop(&mut self, network: &Network, power_loss: bool) -> Option<Arc<Shared>> {
         let life = self.life.take()?;
         self.disk.cut();
-        self.stopped_ran_ms = self.ran_ms;
+        // A life that could not start opened no log, and wrote no claim on what was told before.
+        if life.shared.state().not_started.is_none() {
+            self.stopped_ran_ms = self.ran_ms;
+        }
         network.leave(self.id, power_loss);
         drop(life.runtime);
         if power_loss {
