@@ -143,7 +143,7 @@ async fn a_path_move_goes_on_after_kills() -> anyhow::Result<()> {
         if ask::active(&trial.cluster, "DB1")? == node {
             trial.cluster.dagctl(["db", "move", "DB1", "--to", passive.as_str()])?;
         }
-        let to = folder(&trial.cluster, &format!("{node}-{round}"))?;
+        let to = folder(&trial.cluster, &node)?.with_file_name(format!("db1-{round}"));
         let from = now();
         let command = format!("db move-path DB1 --to {} --node {node}", to.display());
         let begun = ask::json(&trial.cluster, &command)?;
@@ -158,7 +158,8 @@ async fn a_path_move_goes_on_after_kills() -> anyhow::Result<()> {
         ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
         ensure!(to.join("OWNER").exists(), "{} says whose it is", to.display());
     }
-    expect_moved(&trial.cluster, &node, &folder(&trial.cluster, &format!("{node}-3"))?)?;
+    let last = folder(&trial.cluster, &node)?.with_file_name("db1-3");
+    expect_moved(&trial.cluster, &node, &last)?;
     ask::expect_equal(&trial.cluster, "DB1", 3)?;
     trial.phase(Phase::After)?;
     work.progress(100, Duration::from_secs(60)).await?;

@@ -213,7 +213,11 @@ fn refused(reason: impl std::fmt::Display) -> String {
 fn reason(core: mailbox::response::Reason) -> &'static str {
     use mailbox::response::Reason as Core;
     match core {
-        Core::FieldInvalid | Core::FolderLoop => "INVALID_REQUEST",
+        Core::FieldMissing | Core::FieldInvalid | Core::FlagUnknown | Core::FolderLoop => {
+            "INVALID_REQUEST"
+        }
+        Core::UidValidityChanged => "UIDVALIDITY_CHANGED",
+        Core::SizeMismatch | Core::DigestConflict | Core::BodyNotStaged => "DIGEST_MISMATCH",
         other => other.name(),
     }
 }
