@@ -168,6 +168,7 @@ impl Arena {
             Endpoint::from_shared(format!("http://{}", self.cluster.node(node)?.clients))?
                 .initial_stream_window_size(4 << 20)
                 .initial_connection_window_size(8 << 20)
+                .max_frame_size(256 << 10)
                 .tcp_nodelay(true);
         Ok(endpoint.connect().await?)
     }

@@ -13,6 +13,8 @@ use crate::tls::Tls;
 
 /// A DAG has tens of nodes; more endpoints than this come from hints that make no sense.
 const NODES_MAX: usize = 256;
+/// Of an HTTP/2 frame that a node may send: a mail of every day in one of them.
+const FRAME_BYTES: u32 = 256 << 10;
 
 /// Who is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +119,7 @@ impl Nodes {
             .keep_alive_timeout(Duration::from_secs(1))
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(8 << 20)
+            .max_frame_size(FRAME_BYTES)
             .connect_lazy();
         let node = Node { number: state.nodes.len(), endpoint: endpoint.into(), channel };
         state.nodes.push(node.clone());

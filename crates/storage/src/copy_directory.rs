@@ -258,6 +258,12 @@ impl CopyDirectory {
         };
         let keeper = keeper(place, &disk, &path, meta);
         let log = CopyLog::open(log_place(place, &path, session, &keeper), expected)?;
+        // A vote from right before the last stop may have reached the log alone.
+        if let Some(vote) = log.vote()
+            && place.root.note_vote(identity.database, identity.replica, vote)
+        {
+            place.root.write_votes()?;
+        }
         let volume = place.volume.clone();
         Ok(Self { log, state, identity, path, volume, lock: Some(lock) })
     }

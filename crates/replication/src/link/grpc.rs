@@ -90,7 +90,8 @@ impl GrpcLink {
             .keep_alive_timeout(options.keep_alive_timeout)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(options.window_bytes)
-            .initial_connection_window_size(options.window_bytes);
+            .initial_connection_window_size(options.window_bytes)
+            .max_frame_size(options.http_frame_bytes);
         Some(endpoint)
     }
 }

@@ -140,7 +140,12 @@ struct Replay {
     /// The first batch that does not hold was met; only claims are looked for.
     ended: bool,
     claimed: u64,
+    /// How many more beginnings that do not hold are compared with every place of their segment.
+    strays_left: usize,
 }
+
+/// An interrupted write leaves a few beginnings that do not hold, and more say nothing new.
+const STRAYS: usize = 64;
 
 impl Replay {
     fn new(session: u64) -> Self {
@@ -155,6 +160,7 @@ impl Replay {
             begun: false,
             ended: false,
             claimed: 0,
+            strays_left: STRAYS,
         }
     }
 
@@ -331,12 +337,39 @@ impl Replay {
             let claim = match record_at(number, at, 0, blocks)? {
                 Some(LogRecord::BatchStart(start)) => start.synced_through,
                 Some(LogRecord::Seal { synced_through }) => synced_through,
+                None => self.check_not_astray(number, at, blocks)?,
                 _ => 0,
             };
             self.claimed = self.claimed.max(claim);
             at += BLOCK as u64;
         }
         Ok(())
+    }
+
+    /// A batch that a disk wrote to the wrong place may have overwritten the only batch that it
+    /// vouches for, and may be the last one that was told to be durable: nothing else would tell.
+    /// Its checksum fits in the place that was meant.
+    fn check_not_astray(
+        &mut self,
+        number: u64,
+        at: u64,
+        blocks: &[u8],
+    ) -> Result<u64, LogOpenFault> {
+        let Some(left) = self.strays_left.checked_sub(1) else { return Ok(0) };
+        self.strays_left = left;
+        let bytes = &blocks[usize::try_from(at).expect("a segment in memory")..];
+        let places = (0..blocks.len() as u64).step_by(BLOCK);
+        let places = places.map(|position| Place { segment: number, position, session: 0 });
+        let mut fitting =
+            places.filter_map(|place| Some((place, record::read(bytes, place).ok()?)));
+        let Some((meant, record)) = fitting.next() else { return Ok(0) };
+        match LogRecord::decode(record) {
+            Ok(LogRecord::BatchStart(start)) if start.batch > self.batch => {
+                let (position, meant) = (at, meant.position);
+                Err(LogOpenFault::Astray { segment: number, position, meant })
+            }
+            _ => Ok(0),
+        }
     }
 
     /// The durable tail may not lie behind the log's end.

@@ -154,6 +154,19 @@ pub enum LogOpenFault {
         /// What is not understood.
         fault: FormatError,
     },
+    /// A batch stands where another belongs.
+    #[error(
+        "the batch at {position} of segment {segment} belongs at {meant}: the disk wrote it to the \
+         wrong place"
+    )]
+    Astray {
+        /// The segment.
+        segment: u64,
+        /// Where it stands.
+        position: u64,
+        /// Where it was to be written.
+        meant: u64,
+    },
     /// The log ends before one of its own claims: something that was durable is lost.
     #[error("the log ends with batch {found}, but batch {claimed} was durable: records are lost")]
     TailLost {

@@ -330,5 +330,38 @@ fn a_write_to_the_wrong_place_is_noticed() {
     rig.disk.misdirect_write(&path, 3 * 4096);
     rig.fill(1, 3, 100);
     rig.kill();
-    assert!(matches!(open(&mut rig), Err(LogOpenFault::TailLost { .. })));
+    let fault = open(&mut rig).unwrap_err();
+    assert!(matches!(fault, LogOpenFault::Astray { position: 12_288, .. }), "{fault}");
+}
+
+#[test]
+fn a_claim_that_overwrites_what_it_vouches_for_is_noticed() {
+    let mut rig = Rig::new(19, small_segments());
+    rig.fill(1, 8, 100);
+    let (path, position, _) = find_batch(&rig, 9);
+    rig.disk.misdirect_write(&path, position);
+    rig.rest();
+    rig.kill();
+    let fault = open(&mut rig).unwrap_err();
+    assert!(
+        matches!(fault, LogOpenFault::Astray { position: at, .. } if at == position),
+        "{fault}"
+    );
+}
+
+#[test]
+fn a_last_batch_that_stands_elsewhere_is_noticed() {
+    let mut rig = Rig::new(20, small_segments());
+    rig.fill(1, 8, 100);
+    let (path, position, _) = find_batch(&rig, 9);
+    let elsewhere = position + 3 * 4096;
+    rig.disk.misdirect_write(&path, elsewhere);
+    rig.vote(3);
+    rig.settle();
+    rig.kill();
+    let fault = open(&mut rig).unwrap_err();
+    assert!(
+        matches!(fault, LogOpenFault::Astray { position: at, .. } if at == elsewhere),
+        "{fault}"
+    );
 }
