@@ -12,7 +12,8 @@ use bytes::Bytes;
 use dag_api::mailbox::v1::mailbox_service_client::MailboxServiceClient;
 use dag_api::mailbox::v1::{
     AppendBatchItem, AppendBatchRequest, FetchMessageRequest, Folder, GetChangesRequest,
-    ListFoldersRequest, ListMessagesRequest, MailboxRef, MessageView, UidSet,
+    ListFoldersRequest, ListMessagesRequest, MailboxRef, MessageView, ReadConsistency, ReadOptions,
+    UidSet,
 };
 use hdrhistogram::Histogram;
 use rustix::process::getpid;
@@ -66,6 +67,8 @@ pub struct Fetches {
     pub size: usize,
     /// Clients, each with one call at a time.
     pub clients: usize,
+    /// How new the answers had to be: linearizable, or at least as new as a list.
+    pub consistency: String,
     /// Counted time.
     pub seconds: f64,
     /// Messages a second.
@@ -105,10 +108,11 @@ impl Fetches {
     /// For the report.
     pub fn sentence(&self) -> String {
         format!(
-            "Whole messages of {} bytes by {} clients: {:.0} a second, p50 {:.2} ms, p99 {:.2} ms, \
+            "Whole messages of {} bytes by {} clients, {}: {:.0} a second, p50 {:.2} ms, p99 {:.2} ms, \
              {:.0} us of the nodes' processor time for each and {:.0} us of the client's.",
             self.size,
             self.clients,
+            self.consistency,
             self.per_second,
             self.p50_ms,
             self.p99_ms,
@@ -123,6 +127,8 @@ struct Desk {
     service: Service,
     mailbox: MailboxRef,
     inbox: Folder,
+    /// How new what it reads has to be.
+    read: Option<ReadOptions>,
 }
 
 impl Desk {
@@ -131,7 +137,7 @@ impl Desk {
         let mailbox =
             MailboxRef { mailbox_id, database_id: target.database, ..MailboxRef::default() };
         let service = MailboxServiceClient::new(channel).max_decoding_message_size(16 << 20);
-        let mut desk = Self { service, mailbox, inbox: Folder::default() };
+        let mut desk = Self { service, mailbox, inbox: Folder::default(), read: None };
         desk.inbox = desk.select().await?;
         Ok(desk)
     }
@@ -142,6 +148,17 @@ impl Desk {
             ListFoldersRequest { mailbox: Some(self.mailbox.clone()), ..Default::default() };
         let folders = self.service.list_folders(asked).await?.into_inner().folders;
         folders.into_iter().next().context("a mailbox has an INBOX")
+    }
+
+    /// From here on, reads that are as new as what is there now: what a front end that has listed
+    /// a folder may ask for, since content never changes.
+    async fn read_at_least_now(&mut self) -> anyhow::Result<()> {
+        let asked =
+            ListFoldersRequest { mailbox: Some(self.mailbox.clone()), ..Default::default() };
+        let min_token = self.service.list_folders(asked).await?.into_inner().token;
+        let consistency = ReadConsistency::AtLeast.into();
+        self.read = Some(ReadOptions { consistency, min_token });
+        Ok(())
     }
 
     /// What a front end asks when somebody opens the folder.
@@ -208,6 +225,7 @@ impl Desk {
             folder_id: self.inbox.folder_id.clone(),
             uid,
             content: true,
+            read: self.read.clone(),
             ..Default::default()
         };
         let mut frames = self.service.fetch_message(asked).await?.into_inner();
@@ -275,7 +293,7 @@ pub async fn sizes(
     arena.verify()
 }
 
-/// Whole messages, for so long.
+/// Whole messages, for so long, linearizable and then as new as a list.
 pub async fn fetches(
     folder: &Path,
     clients: usize,
@@ -287,19 +305,49 @@ pub async fn fetches(
     let node = arena.active(target.database).await?;
     let mut desk = Desk::new(arena.channel(&node).await?, target, 0).await?;
     desk.fill(&Pool::new(64, FETCHED_BYTES), FETCHED, 20).await?;
+    // A connection for each four, as front ends have them.
+    let mut services = Vec::new();
+    for _ in 0..clients.div_ceil(4) {
+        services.push(MailboxServiceClient::new(arena.channel(&node).await?));
+    }
+    for consistency in ["linearizable", "at-least"] {
+        if consistency == "at-least" {
+            desk.read_at_least_now().await?;
+        }
+        let desks = (0..clients).map(|client| Desk {
+            service: services[client / 4].clone(),
+            mailbox: desk.mailbox.clone(),
+            inbox: desk.inbox.clone(),
+            read: desk.read.clone(),
+        });
+        let (latency, nodes, client) = fetch_for(&arena, desks.collect(), seconds).await?;
+        let count = latency.len().max(1) as f64;
+        let millis = |q| latency.value_at_quantile(q) as f64 / 1_000.0;
+        report.add(Line::Fetches(Fetches {
+            size: FETCHED_BYTES,
+            clients,
+            consistency: consistency.to_owned(),
+            seconds: seconds.as_secs_f64(),
+            per_second: latency.len() as f64 / seconds.as_secs_f64(),
+            p50_ms: millis(0.5),
+            p99_ms: millis(0.99),
+            node_cpu_us: nodes.cpu.as_secs_f64() * 1e6 / count,
+            client_cpu_us: client.cpu.as_secs_f64() * 1e6 / count,
+        }))?;
+    }
+    arena.verify()
+}
+
+/// Latencies, and what the nodes and this process used, after two seconds that do not count.
+async fn fetch_for(
+    arena: &Arena,
+    desks: Vec<Desk>,
+    seconds: Duration,
+) -> anyhow::Result<(Histogram<u64>, Figures, Figures)> {
     let from = Instant::now() + Duration::from_secs(2);
     let to = from + seconds;
     let mut loops = tokio::task::JoinSet::new();
-    for client in 0..clients {
-        // A connection for each four, as front ends have them.
-        if client % 4 == 0 && client > 0 {
-            desk.service = MailboxServiceClient::new(arena.channel(&node).await?);
-        }
-        let mut desk = Desk {
-            service: desk.service.clone(),
-            mailbox: desk.mailbox.clone(),
-            inbox: desk.inbox.clone(),
-        };
+    for (client, mut desk) in desks.into_iter().enumerate() {
         loops.spawn(async move {
             let mut latency = histogram();
             let mut uid = client as u64 * 61;
@@ -323,19 +371,7 @@ pub async fn fetches(
     while let Some(done) = loops.join_next().await {
         latency.add(&done??)?;
     }
-    let count = latency.len().max(1) as f64;
-    let millis = |q| latency.value_at_quantile(q) as f64 / 1_000.0;
-    report.add(Line::Fetches(Fetches {
-        size: FETCHED_BYTES,
-        clients,
-        seconds: seconds.as_secs_f64(),
-        per_second: latency.len() as f64 / seconds.as_secs_f64(),
-        p50_ms: millis(0.5),
-        p99_ms: millis(0.99),
-        node_cpu_us: nodes.cpu.as_secs_f64() * 1e6 / count,
-        client_cpu_us: client.cpu.as_secs_f64() * 1e6 / count,
-    }))?;
-    arena.verify()
+    Ok((latency, nodes, client))
 }
 
 #[cfg(test)]

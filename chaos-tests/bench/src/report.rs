@@ -76,7 +76,9 @@ impl Line {
             Self::Databases(many) => format!("databases-{}", many.databases),
             Self::Flat(flat) => format!("flat-{}", size_name(flat.size)),
             Self::Sizes(sizes) => format!("mailbox-{}", sizes.messages),
-            Self::Fetches(all) => format!("fetch-{}-{}", size_name(all.size), all.clients),
+            Self::Fetches(all) => {
+                format!("fetch-{}-{}-{}", size_name(all.size), all.clients, all.consistency)
+            }
             Self::Watchers(all) => format!("watch-{}", all.watchers),
             Self::Peer(peer) => format!("{}-{}-{}", peer.name, peer.size, peer.clients),
         }

@@ -576,7 +576,7 @@ async fn every_mail_however_broken_comes_back_byte_for_byte() {
 /// A passive copy answers only who asks for less than the newest, and says how old it may be.
 #[tokio::test]
 async fn passive_copies_answer_labelled_reads_and_no_others() {
-    let (nodes, client, made) = on("three-node").await;
+    let (mut nodes, client, made) = on("three-node").await;
     append(&client, INBOX, "first").await;
     let active = nodes.until_mounted("DB1").await;
     let passive = nodes.names().into_iter().find(|name| *name != active).unwrap();
@@ -607,7 +607,21 @@ async fn passive_copies_answer_labelled_reads_and_no_others() {
     let refused = mail.list_messages(request).await.unwrap_err();
     let too_late = [tonic::Code::DeadlineExceeded, tonic::Code::Cancelled];
     assert!(too_late.contains(&refused.code()), "{refused}");
-    let foreign = token.map(|token| CommitToken { generation: token.generation + 1, ..token });
+    let later = |token: CommitToken| CommitToken { generation: token.generation + 1, ..token };
+    let foreign = token.clone().map(later);
     let foreign = mail.list_messages(list(ReadConsistency::AtLeast, foreign)).await;
     assert_eq!(reason(foreign), Reason::StaleLineage);
+    // Without the others its gate closes, and it vouches for nothing any more.
+    for name in nodes.names().into_iter().filter(|name| *name != passive) {
+        nodes.cluster.kill(&name).unwrap();
+    }
+    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    while mail.list_messages(list(ReadConsistency::AtLeast, token.clone())).await.is_ok() {
+        assert!(tokio::time::Instant::now() < until, "a node that is alone closes its gate");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let alone = mail.list_messages(list(ReadConsistency::AtLeast, token)).await;
+    assert_eq!(reason(alone), Reason::GateClosed);
+    let stale = mail.list_messages(list(ReadConsistency::Stale, None)).await.unwrap().into_inner();
+    assert_eq!(stale.messages.len(), 2);
 }

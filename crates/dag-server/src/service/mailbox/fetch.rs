@@ -55,6 +55,8 @@ struct Fetched {
 struct Cut {
     size: u64,
     bytes: Bytes,
+    /// Of the bytes, where it is known already.
+    crc32: Option<u32>,
 }
 
 impl MailboxServer {
@@ -88,7 +90,7 @@ impl MailboxServer {
             folder_id: folder_id(value.folder),
             chunk: None,
         };
-        let frames = frames(first, (offset, value.section.bytes), with_content);
+        let frames = frames(first, offset, value.section, with_content);
         let frames = stream::iter(frames);
         // What says that it may be old needs no leave to serve.
         if weak {
@@ -166,7 +168,7 @@ fn cut(view: View<'_>, place: Place, email: &Email, name: &str, wanted: &Wanted)
         let range = stretch(email.size, wanted.offset, wanted.length);
         if range != (0..email.size) {
             let bytes = read_stretch(view, &rows, range)?;
-            return Ok(Ok(Cut { size: email.size, bytes }));
+            return Ok(Ok(Cut { size: email.size, bytes, crc32: None }));
         }
     }
     let body = read_body(view, email, &rows)?;
@@ -176,7 +178,10 @@ fn cut(view: View<'_>, place: Place, email: &Email, name: &str, wanted: &Wanted)
     };
     let size = section.len() as u64;
     let range = stretch(size, wanted.offset, wanted.length);
-    Ok(Ok(Cut { size, bytes: section.slice(range.start as usize..range.end as usize) }))
+    let bytes = section.slice(range.start as usize..range.end as usize);
+    // A whole message was compared with its checksum just now.
+    let crc32 = (name.is_empty() && bytes.len() == body.len()).then_some(email.crc32);
+    Ok(Ok(Cut { size, bytes, crc32 }))
 }
 
 /// The bytes that a section's name means. The stored tree tells where they are; where it was cut
@@ -262,7 +267,8 @@ fn stretch(size: u64, offset: u64, length: u64) -> Range<u64> {
 
 fn frames(
     first: api::FetchMessageResponse,
-    (offset, bytes): (u64, Bytes),
+    offset: u64,
+    Cut { bytes, crc32: known, .. }: Cut,
     with_content: bool,
 ) -> Vec<api::FetchMessageResponse> {
     let mut frames = vec![first];
@@ -271,7 +277,8 @@ fn frames(
     }
     for (i, start) in (0..bytes.len()).step_by(CHUNK_BYTES_MAX).enumerate() {
         let data = bytes.slice(start..bytes.len().min(start + CHUNK_BYTES_MAX));
-        let crc32 = crc32fast::hash(&data);
+        let known = known.filter(|_| data.len() == bytes.len());
+        let crc32 = known.unwrap_or_else(|| crc32fast::hash(&data));
         let chunk = api::BodyChunk { offset: offset + start as u64, data, crc32 };
         match i {
             0 => frames[0].chunk = Some(chunk),
@@ -293,7 +300,8 @@ mod tests {
         for size in [0, 1, CHUNK_BYTES_MAX, CHUNK_BYTES_MAX + 1, 3 * CHUNK_BYTES_MAX] {
             let body = Bytes::from((0..size).map(|i| i as u8).collect::<Vec<u8>>());
             let first = api::FetchMessageResponse::default();
-            let frames = frames(first, (0, body.clone()), true);
+            let cut = Cut { size: 0, bytes: body.clone(), crc32: Some(crc32fast::hash(&body)) };
+            let frames = frames(first, 0, cut, true);
             assert_eq!(frames.len(), size.div_ceil(CHUNK_BYTES_MAX).max(1), "{size}");
             let mut whole = Vec::new();
             for chunk in frames.iter().filter_map(|frame| frame.chunk.as_ref()) {

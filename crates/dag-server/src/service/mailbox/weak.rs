@@ -1,8 +1,8 @@
 //! Reads that need not be the newest.
 //!
-//! Any copy may answer them, a passive one too, and without asking a majority. They are never given
-//! to somebody who did not ask for them, and each answer says where the copy stands in the log and
-//! how old it may be.
+//! Any copy may answer them, a passive one too, and without asking a majority; one that has to be
+//! as new as a token, only while the node's gate is open. They are never given to somebody who did
+//! not ask for them, and each answer says where the copy stands in the log and how old it may be.
 
 use std::time::Duration;
 
@@ -58,6 +58,10 @@ impl MailboxServer {
     ) -> Result<(Reading, Option<api::Staleness>), Problem> {
         let group = self.node.group(database)?;
         if let Consistency::AtLeast(token) = wanted {
+            // A cut-off node cannot know that the token's lineage still counts.
+            if let Some(why) = self.node.member()?.gate.closed() {
+                return Err(status::gate_closed(database, &why));
+            }
             self.wait_for(&group, token, deadline).await?;
         }
         let view = group.view();
