@@ -17,6 +17,7 @@
 //! | [`maintenance`] | draining a node, and what was forgotten |
 //! | [`tolerance`] | what one more loss would stop |
 //! | [`health`] | everything that is wrong, with stable codes |
+//! | [`lint`] | what is wrong with layout and settings while everything still works |
 //! | [`names`] | the known names nearest to a mistyped one |
 //! | [`address`] | which addresses are the same mailbox |
 //!
@@ -39,6 +40,7 @@ pub mod directory;
 #[path = "fuzz_test.rs"]
 mod fuzz;
 pub mod health;
+pub mod lint;
 pub mod maintenance;
 pub mod movement;
 pub mod names;

@@ -77,6 +77,10 @@ pub struct NodeReport {
     pub disk_low: bool,
     /// How far its wall clock is from the reporter's.
     pub clock_skew: Millis,
+    /// The version of its program; empty: it did not say.
+    pub version: String,
+    /// A listener of it is open to other machines without TLS.
+    pub insecure: bool,
     /// Nodes that it says it does not hear, though it runs.
     pub does_not_hear: Vec<NodeId>,
 }

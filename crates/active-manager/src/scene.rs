@@ -123,6 +123,8 @@ impl Scene {
             admin_answers: true,
             disk_low: false,
             clock_skew: Millis(0),
+            version: "1.0.0".into(),
+            insecure: false,
             does_not_hear: vec![],
         };
         let databases = self.control.databases.iter().filter(|db| db.id() != DatabaseId::CONTROL);

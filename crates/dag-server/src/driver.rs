@@ -76,9 +76,9 @@ pub async fn collect_reports(node: Arc<Node>) {
             let dag = member.formation.dag();
             for (id, peer) in member.peers.members() {
                 if id != node.id()
-                    && let Some((copies, gate)) = channels.ask(id, &peer.admin_address, dag).await
+                    && let Some(word) = channels.ask(id, &peer.admin_address, dag).await
                 {
-                    node.reports.heard(id, copies, gate);
+                    node.reports.heard(id, word);
                 }
             }
         }

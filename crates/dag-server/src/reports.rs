@@ -12,9 +12,10 @@ use dag_api::admin::v1::dag_admin_service_client::DagAdminServiceClient;
 use dag_api::admin::v1::{
     CopyStatus, DatabaseCopy, GateStatus, ListCopiesRequest, ListCopiesResponse,
 };
-use dag_types::{DagId, DatabaseId, NodeId};
+use dag_types::{DagId, DatabaseId, Millis, NodeId};
 use tonic::transport::Channel;
 
+use crate::clock;
 use crate::tls::dial::Dial;
 
 /// How often the others are asked.
@@ -38,6 +39,58 @@ pub struct Report {
     pub copies: Vec<DatabaseCopy>,
     /// Its gate.
     pub gate: Option<GateStatus>,
+    /// Itself; none where its version does not tell.
+    pub facts: Option<Facts>,
+}
+
+/// What a node said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The version of its program.
+    pub version: String,
+    /// A listener is open to other machines without TLS.
+    pub insecure: bool,
+    /// Its volume has less free space than its reserve.
+    pub disk_low: bool,
+    /// How far its wall clock surely is from this node's.
+    pub clock_skew: Millis,
+}
+
+/// What a node answered, and when it was asked: the answer was made some time in between.
+#[derive(Debug, Clone, Default)]
+pub struct Word {
+    /// Its copies, its gate, itself.
+    pub answer: ListCopiesResponse,
+    /// By this node's wall clock.
+    pub asked: Millis,
+    /// By this node's wall clock.
+    pub heard: Millis,
+}
+
+impl Word {
+    /// Asks, by what `call` does.
+    pub async fn of<E>(
+        call: impl Future<Output = Result<tonic::Response<ListCopiesResponse>, E>>,
+    ) -> Option<Self> {
+        let asked = clock::wall();
+        let answer = call.await.ok()?.into_inner();
+        Some(Self { answer, asked, heard: clock::wall() })
+    }
+
+    fn facts(&self) -> Option<Facts> {
+        let said = self.answer.facts.as_ref()?;
+        Some(Facts {
+            version: said.version.clone(),
+            insecure: said.insecure,
+            disk_low: said.disk_low,
+            clock_skew: surely_off(said.time_ms, self.asked.0, self.heard.0),
+        })
+    }
+}
+
+/// How far a clock is off at least that said this time at some moment between two of ours.
+fn surely_off(said: u64, asked: u64, heard: u64) -> Millis {
+    Millis(asked.saturating_sub(said).max(said.saturating_sub(heard)))
 }
 
 impl Report {
@@ -54,8 +107,12 @@ impl Report {
 
 impl Reports {
     /// Keeps a node's word.
-    pub fn heard(&self, node: NodeId, copies: Vec<DatabaseCopy>, gate: Option<GateStatus>) {
-        let report = Report { at: Instant::now(), copies, gate };
+    pub fn heard(&self, node: NodeId, word: Word) {
+        let facts = word.facts();
+        let ListCopiesResponse { mut copies, gate, .. } = word.answer;
+        copies.retain(|copy| copy.node_id == node.0);
+        let gate = gate.filter(|gate| gate.node_id == node.0);
+        let report = Report { at: Instant::now(), copies, gate, facts };
         self.by_node.lock().expect(UNPOISONED).insert(node, report);
     }
 
@@ -99,19 +156,12 @@ impl AdminChannels {
 
     /// Asks a node of this DAG for its own copies. Whoever has its address now and is of another
     /// DAG is not heard.
-    pub async fn ask(
-        &mut self,
-        node: NodeId,
-        address: &str,
-        dag: DagId,
-    ) -> Option<(Vec<DatabaseCopy>, Option<GateStatus>)> {
+    pub async fn ask(&mut self, node: NodeId, address: &str, dag: DagId) -> Option<Word> {
         let mut client = self.client(node, address)?;
         let dag_id = dag.0.to_vec().into();
         let request = ListCopiesRequest { node_id: node.0, dag_id, ..ListCopiesRequest::default() };
-        let answer = tokio::time::timeout(PATIENCE, client.list_copies(request)).await.ok()?;
-        let ListCopiesResponse { mut copies, gate, .. } = answer.ok()?.into_inner();
-        copies.retain(|copy| copy.node_id == node.0);
-        Some((copies, gate.filter(|gate| gate.node_id == node.0)))
+        let asking = Word::of(client.list_copies(request));
+        tokio::time::timeout(PATIENCE, asking).await.ok().flatten()
     }
 
     fn client(&mut self, node: NodeId, address: &str) -> Option<DagAdminServiceClient<Channel>> {
@@ -137,20 +187,44 @@ const UNPOISONED: &str = "no holder of this lock panics";
 mod tests {
     use super::*;
 
-    fn mounted(database: u64, term: u64) -> DatabaseCopy {
+    /// What a node says that has these databases mounted, in these terms.
+    fn mounted(node: u64, databases: &[(u64, u64)]) -> Word {
         let status = CopyStatus::Mounted.into();
-        DatabaseCopy { database_id: database, term, status, ..DatabaseCopy::default() }
+        let copy = |(database_id, term): &(u64, u64)| DatabaseCopy {
+            database_id: *database_id,
+            node_id: node,
+            term: *term,
+            status,
+            ..DatabaseCopy::default()
+        };
+        let copies = databases.iter().map(copy).collect();
+        Word { answer: ListCopiesResponse { copies, ..Default::default() }, ..Word::default() }
+    }
+
+    #[test]
+    fn what_a_question_took_is_not_taken_for_a_wrong_clock() {
+        for (said, off) in [(995, 5), (1000, 0), (1600, 0), (1700, 0), (1750, 50)] {
+            assert_eq!(surely_off(said, 1000, 1700), Millis(off), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_node_speaks_for_itself_alone() {
+        let reports = Reports::default();
+        let word = mounted(1, &[(16, 5)]);
+        reports.heard(NodeId(2), word);
+        assert_eq!(reports.active(DatabaseId(16)), None);
     }
 
     #[test]
     fn of_two_that_say_they_are_active_the_greater_term_counts() {
         let reports = Reports::default();
         assert_eq!(reports.active(DatabaseId(16)), None);
-        reports.heard(NodeId(1), vec![mounted(16, 5), mounted(17, 1)], None);
-        reports.heard(NodeId(2), vec![mounted(16, 6)], None);
+        reports.heard(NodeId(1), mounted(1, &[(16, 5), (17, 1)]));
+        reports.heard(NodeId(2), mounted(2, &[(16, 6)]));
         assert_eq!(reports.active(DatabaseId(16)), Some(NodeId(2)));
         assert_eq!(reports.active(DatabaseId(17)), Some(NodeId(1)));
-        reports.heard(NodeId(2), vec![], None);
+        reports.heard(NodeId(2), mounted(2, &[]));
         assert_eq!(reports.active(DatabaseId(16)), Some(NodeId(1)));
     }
 }

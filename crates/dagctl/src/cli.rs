@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 use crate::admin::Admin;
 use crate::command::mailbox::MailboxCommand;
 use crate::command::{
-    completion, copies, dag, db, events, follow, gate, local, mail, mailbox, node as nodes, status,
+    completion, copies, dag, db, events, follow, gate, lint, local, mail, mailbox, node as nodes,
+    status,
 };
 use crate::demo;
 use crate::exit;
@@ -69,6 +70,8 @@ pub enum Command {
     /// Why nodes may or may not serve (Exchange: Datacenter Activation Coordination)
     #[command(subcommand)]
     Gate(gate::Gate),
+    /// What is wrong with layout and settings while everything still works; changes nothing
+    Lint(lint::LintArgs),
     /// Mailboxes: create, list, show, quota
     #[command(subcommand)]
     Mailbox(MailboxCommand),
@@ -111,6 +114,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Events(args) => events::run(&args, &admin()?, form).await,
         Command::Ops(ops) => follow::run(ops, &admin()?, patience, form).await,
         Command::Gate(gate) => gate::run(gate, &admin()?, form).await,
+        Command::Lint(args) => lint::run(&args, &admin()?, form).await,
         Command::Mailbox(MailboxCommand::List { db }) => mailbox::list(db, &admin()?, form).await,
         Command::Mailbox(MailboxCommand::Create { addresses, db }) => {
             mailbox::create(&addresses, db, &admin()?, patience, form).await
@@ -203,6 +207,7 @@ mod tests {
             "dagctl status --exit-when-healthy",
             "dagctl gate explain",
             "dagctl gate explain n1 -o json",
+            "dagctl lint --allow SINGLE_SITE --allow NO_MAXIMUM",
             "dagctl mailbox create a@example.org --db DB1",
             "dagctl mail import folder more.mbox --to a@example.org",
             "dagctl mail fetch a@example.org 7",

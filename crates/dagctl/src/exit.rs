@@ -39,7 +39,7 @@ impl Exit {
             Self::Done => "done; `status` and `db verify`: all is well",
             Self::Failed => "refused or failed; the message says why and what to do next",
             Self::Usage => "the command line makes no sense",
-            Self::Unhealthy => "answered, and something is wrong: `status`, `db verify`",
+            Self::Unhealthy => "answered, and something is wrong: `status`, `db verify`, `lint`",
             Self::Refused => "a check refused it; the message names check, value and limit",
             Self::WouldChange => "`--plan`: it would change something, and nothing was changed",
             Self::Unknown => "timed out; it may still be carried out: repeat the same command",

@@ -7,6 +7,7 @@ mod disk;
 mod everything;
 mod identity;
 mod import;
+mod lint;
 mod operations;
 mod overload;
 mod paths;

@@ -6,6 +6,7 @@
 mod carry;
 mod formation;
 mod gates;
+mod lint;
 mod listing;
 mod moves;
 mod orders;
@@ -133,6 +134,13 @@ impl DagAdminService for AdminServer {
     ) -> Result<Response<api::ListCopiesResponse>, Status> {
         let request = request.into_inner();
         respond(self.check_dag(&request.dag_id).and_then(|()| self.copies(&request)))
+    }
+
+    async fn lint_dag(
+        &self,
+        _: Request<api::LintDagRequest>,
+    ) -> Result<Response<api::LintDagResponse>, Status> {
+        respond(self.lint())
     }
 
     async fn verify_database(

@@ -7,6 +7,7 @@ pub mod db;
 pub mod events;
 pub mod follow;
 pub mod gate;
+pub mod lint;
 pub mod local;
 pub mod mail;
 pub mod mailbox;

@@ -28,20 +28,16 @@ impl AdminServer {
             return self.own_gate();
         }
         let report = self.node.reports.of(id);
-        let age_ms = report.as_ref().map(|report| report.age_ms());
-        let said = report.and_then(|report| report.gate);
-        Some(match (said, age_ms) {
-            (Some(gate), Some(age_ms)) => api::GateStatus { age_ms, ..gate },
-            _ if peer.witness => api::GateStatus {
-                node_id: id.0,
-                state: api::GateState::None.into(),
-                ..api::GateStatus::default()
-            },
-            _ => api::GateStatus {
-                node_id: id.0,
-                age_ms: self.node.started.elapsed().as_millis() as u64,
-                ..api::GateStatus::default()
-            },
+        let unheard = || self.node.started.elapsed().as_millis() as u64;
+        let age_ms = report.as_ref().map_or_else(unheard, |report| report.age_ms());
+        let node_id = id.0;
+        Some(match report.and_then(|report| report.gate) {
+            Some(gate) => api::GateStatus { age_ms, ..gate },
+            None if peer.witness => {
+                let state = api::GateState::None.into();
+                api::GateStatus { node_id, state, age_ms, ..api::GateStatus::default() }
+            }
+            None => api::GateStatus { node_id, age_ms, ..api::GateStatus::default() },
         })
     }
 }

@@ -30,6 +30,7 @@ use super::orders::Asker;
 use super::plan::{Cause, Move, Plan};
 use crate::machine::View;
 use crate::node::Member;
+use crate::reports::Word;
 use crate::status;
 
 const CONTROL: DatabaseId = DatabaseId::CONTROL;
@@ -133,10 +134,9 @@ impl AdminServer {
             let mut client = self.client(member, id).ok()?;
             let asked =
                 api::ListCopiesRequest { node_id: id.0, ..api::ListCopiesRequest::default() };
-            let answer = tokio::time::timeout(HEARING, client.list_copies(asked)).await;
-            let mut answer = answer.ok()?.ok()?.into_inner();
-            answer.copies.retain(|copy| copy.node_id == id.0);
-            self.node.reports.heard(id, answer.copies, answer.gate);
+            let asking = Word::of(client.list_copies(asked));
+            let word = tokio::time::timeout(HEARING, asking).await.ok()??;
+            self.node.reports.heard(id, word);
             Some(())
         });
         futures::future::join_all(asking).await;

@@ -10,11 +10,15 @@ use dag_types::{CopyStatus, DatabaseId, Generation, LogId, NodeId};
 use replication::{GroupStatus, Role};
 
 use super::{AdminServer, gates, seeds};
+use crate::clock;
 use crate::formation::Stage;
 use crate::machine::View;
 use crate::node::Node;
 use crate::peers;
 use crate::status;
+
+/// The version of this program.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl AdminServer {
     /// This node.
@@ -58,7 +62,7 @@ impl AdminServer {
             listeners: self.listeners(),
             insecure: self.is_insecure(),
             message: self.message(&stage),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: VERSION.to_owned(),
             start_time: Some(dag_api::convert::timestamp(node.started_at)),
             founding_members: members.unwrap_or_default(),
         }
@@ -79,7 +83,7 @@ impl AdminServer {
     }
 
     /// A listener is open to others without TLS.
-    fn is_insecure(&self) -> bool {
+    pub(super) fn is_insecure(&self) -> bool {
         let listen = &self.node.settings.listen;
         let mut all = [listen.peers, listen.clients, listen.admin].into_iter();
         self.node.tls.is_none() && all.any(|address| !address.ip().is_loopback())
@@ -164,7 +168,14 @@ impl AdminServer {
             (name.is_empty() || copy.database_name.eq_ignore_ascii_case(name))
                 && (request.node_id == 0 || copy.node_id == request.node_id)
         });
-        Ok(api::ListCopiesResponse { copies, age: Some(self.age()), gate: self.own_gate() })
+        let facts = api::NodeFacts {
+            version: VERSION.to_owned(),
+            insecure: self.is_insecure(),
+            disk_low: self.node.admission.disk_is_low(),
+            time_ms: clock::wall().0,
+        };
+        let (age, gate) = (Some(self.age()), self.own_gate());
+        Ok(api::ListCopiesResponse { copies, age, gate, facts: Some(facts) })
     }
 
     pub(super) fn status(&self) -> api::GetStatusResponse {
@@ -224,6 +235,8 @@ impl AdminServer {
         let mounted =
             |copy: &&api::DatabaseCopy| here(copy) && copy.status() == api::CopyStatus::Mounted;
         let unheard = self.node.started.elapsed().as_millis() as u64;
+        let said = report.as_ref().and_then(|report| report.facts.as_ref());
+        let insecure = if own { self.is_insecure() } else { said.is_some_and(|f| f.insecure) };
         api::NodeStatus {
             node: Some(api::NodeIdentity {
                 node_id: id.0,
@@ -241,7 +254,7 @@ impl AdminServer {
             last_heard_ms: if own { 0 } else { report.map_or(unheard, |r| r.age_ms()) },
             active_copies: copies.iter().filter(mounted).count() as u32,
             copies: copies.iter().filter(here).count() as u32,
-            insecure: own && self.is_insecure(),
+            insecure,
         }
     }
 

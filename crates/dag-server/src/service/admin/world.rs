@@ -8,9 +8,10 @@ use dag_api::admin::v1 as api;
 use dag_types::{CopyStatus, DatabaseId, Lineage, Millis, NodeId};
 
 use super::AdminServer;
-use super::show::known_copies;
+use super::show::{VERSION, known_copies};
 use crate::clock;
 use crate::node::Member;
+use crate::reports::Facts;
 
 impl AdminServer {
     /// Everything that was heard, in the words of decisions. What is older than `fresh` was said by a
@@ -36,11 +37,24 @@ impl AdminServer {
         }
     }
 
+    fn own_facts(&self) -> Facts {
+        Facts {
+            version: VERSION.to_owned(),
+            insecure: self.is_insecure(),
+            disk_low: self.node.admission.disk_is_low(),
+            clock_skew: Millis(0),
+        }
+    }
+
     fn node_report(&self, gate: &api::GateStatus, fresh: Duration) -> NodeReport {
         let node = NodeId(gate.node_id);
         let own = node == self.node.id();
         let reachable = own || gate.age_ms < fresh.as_millis() as u64;
         let lineage = gate.lineage.as_ref().and_then(|lineage| Lineage::try_from(lineage).ok());
+        let facts = match own {
+            true => Some(self.own_facts()),
+            false => self.node.reports.of(node).and_then(|report| report.facts),
+        };
         NodeReport {
             node,
             reachable,
@@ -53,8 +67,10 @@ impl AdminServer {
             lineage: lineage.unwrap_or_default(),
             control_copy_runs: reachable,
             admin_answers: reachable,
-            disk_low: own && self.node.admission.disk_is_low(),
-            clock_skew: Millis(0),
+            disk_low: facts.as_ref().is_some_and(|facts| facts.disk_low),
+            clock_skew: facts.as_ref().map_or(Millis(0), |facts| facts.clock_skew),
+            insecure: facts.as_ref().is_some_and(|facts| facts.insecure),
+            version: facts.map(|facts| facts.version).unwrap_or_default(),
             does_not_hear: Vec::new(),
         }
     }
