@@ -57,6 +57,15 @@ impl Trial {
         for name in databases {
             cluster.dagctl(["db", "create", name])?;
         }
+        Self::over(cluster, databases, promise)
+    }
+
+    /// The same with databases that are made already.
+    pub fn over(
+        cluster: ScratchCluster,
+        databases: &[&str],
+        promise: Promise<'_>,
+    ) -> anyhow::Result<Self> {
         let status = ask::wait_healthy(&cluster, Duration::from_secs(60))?;
         let known = status["databases"].as_array().context("a status has databases")?;
         let copies = known.iter().map(|database| ExpectedCopies {

@@ -88,6 +88,9 @@ fn orders() -> Vec<Order> {
         Order::BeginStep(begin_step),
         Order::EndStep(end_step),
         Order::PlaceVoters(PlaceVoters { database, nodes: vec![1, 2, 3] }),
+        Order::RetireNode(RetireNode { node: 4, stays: false, term: 1 }),
+        Order::PlaceControlVoters(PlaceControlVoters { nodes: vec![1, 3, 5], term: 1 }),
+        Order::RemoveNode(RemoveNode { node: 4, term: 1 }),
         Order::EndOperation(EndOperation { operation: 1, ending: 1, outcome: "done".into() }),
     ]
 }

@@ -12,6 +12,7 @@
 //! | [`report`] | how nodes and copies stand right now, as they were heard |
 //! | [`best_copy`] | which copy becomes active, with a verdict per copy |
 //! | [`movement`] | whether a database may move: checks, plan, token |
+//! | [`removal`] | whether a node may leave for good, and who votes without it |
 //! | [`seed`] | whether a copy may be built or removed, from where, and which are built by themselves |
 //! | [`balance`] | back to the preferred copies, at most once per block time |
 //! | [`maintenance`] | draining a node, and what was forgotten |
@@ -45,6 +46,7 @@ pub mod maintenance;
 pub mod movement;
 pub mod names;
 pub mod placement;
+pub mod removal;
 pub mod report;
 mod request;
 #[cfg(test)]

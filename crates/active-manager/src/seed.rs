@@ -131,7 +131,7 @@ fn name(state: &ControlState, node: NodeId) -> String {
     state.node(node).map_or_else(|| format!("node {node}"), |known| known.name.clone())
 }
 
-fn control_majority(reports: &Reports) -> Check {
+pub(crate) fn control_majority(reports: &Reports) -> Check {
     let leader = reports.control.leader;
     let value = leader.map_or_else(|| "none known".into(), |node| format!("node {node}"));
     Check::new("control-leader", leader.is_some(), value, "a leader of the control group")

@@ -17,7 +17,7 @@ use active_manager::control::command::Founder;
 use active_manager::control::{
     Command, ControlState, CreateDag, Order, Outcome, RegisterBoot, Response,
 };
-use dag_types::{Boot, DatabaseId, Generation, NodeId, ReplicaId, StoreId};
+use dag_types::{Boot, DatabaseId, Generation, LogId, NodeId, ReplicaId, StoreId};
 use futures::{StreamExt, stream};
 use prost::Message as _;
 use replication::{Group, GroupSpec, Machine, Role};
@@ -141,8 +141,8 @@ async fn open(node: Arc<Node>, place: CopyPlace) -> Option<Result<Opened, SeedFa
 
 struct Driver {
     node: Arc<Node>,
-    /// The control log's index that was read last.
-    applied: Option<u64>,
+    /// Up to where the control log was read last.
+    applied: Option<LogId>,
     /// Steps that a task is asking a quorum for.
     under_way: Arc<Mutex<HashSet<Step>>>,
     /// When a copy is tried again.
@@ -162,7 +162,7 @@ impl Driver {
     /// Reads the applied control log where it went on.
     fn look(&mut self, member: &Member) {
         let Some(group) = member.registry.get(DatabaseId::CONTROL) else { return };
-        let applied = group.status().applied.map(|at| at.index);
+        let applied = group.status().applied;
         if applied.is_none() || applied == self.applied {
             return;
         }
@@ -214,6 +214,7 @@ impl Driver {
             store: self.node.store_id(),
             formation: &member.formation,
             control: control.as_deref(),
+            read_in: self.applied.map_or(0, |at| at.term),
             running: &running,
             failed: &failed,
             seen: &seen(member, &self.node),
@@ -465,6 +466,7 @@ fn running(member: &Member, node: &Node) -> BTreeMap<DatabaseId, Running> {
                 replica: status.replica,
                 blank: status.last.is_none() && vote.is_none(),
                 leads: status.role == Role::Leader,
+                term: status.term,
                 members: status.members.iter().map(|member| member.replica).collect(),
                 voters: voters.map(|member| member.replica).collect(),
                 joint: status.joint,

@@ -56,7 +56,7 @@ pub enum Command {
         #[arg(long)]
         node: Option<String>,
     },
-    /// Nodes: drain, undrain, block, allow (Exchange: Set-MailboxServer)
+    /// Nodes: drain, undrain, block, allow, remove (Exchange: Set-MailboxServer)
     #[command(subcommand)]
     Node(nodes::Node),
     /// Copies: suspend, resume, seed, reseed, add, remove (Exchange: Update-MailboxDatabaseCopy)
@@ -190,6 +190,7 @@ mod tests {
             "dagctl node drain n1 --reason disks",
             "dagctl node undrain n1",
             "dagctl node block n1",
+            "dagctl node remove n1 --plan",
             "dagctl node limit n1 --maximum-active 20",
             "dagctl dag settings",
             "dagctl dag set --move-block 600 --auto-balance false",

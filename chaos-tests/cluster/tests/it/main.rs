@@ -8,6 +8,7 @@ mod everything;
 mod identity;
 mod import;
 mod lint;
+mod members;
 mod operations;
 mod overload;
 mod paths;

@@ -23,7 +23,10 @@ use super::response::{
     UnknownNode, UnknownStore,
 };
 use super::state::ControlState;
-use super::{apply_activation as activation, apply_operation as operation, apply_seed as seed};
+use super::{
+    apply_activation as activation, apply_members as members, apply_operation as operation,
+    apply_seed as seed,
+};
 use crate::change::{Applied, Change, Digest, Fault, decode, read, read_digest};
 use crate::placement::{self, PlacedCopy, Placement, Wish};
 use crate::request::{self, Seen};
@@ -51,6 +54,9 @@ pub fn apply<V: StateView>(
         Order::AdvanceSeed(order) => seed::advance(&mut change, at, command, order)?,
         Order::EndSeed(order) => seed::end(&mut change, at, command, order)?,
         Order::RemoveCopy(order) => seed::remove(&mut change, order)?,
+        Order::RetireNode(order) => members::retire(&mut change, at, order)?,
+        Order::PlaceControlVoters(order) => members::place_voters(&mut change, at, order)?,
+        Order::RemoveNode(order) => members::remove(&mut change, at, order)?,
         other => activation::change(&mut change, at, command, other)?,
     };
     let response = match verdict {
@@ -191,6 +197,7 @@ fn node_record(node: &NodeDefinition, founders: &[Founder]) -> NodeRecord {
         store: Bytes::copy_from_slice(&store_of(node.node, founders).0),
         boot_counter: 0,
         boot_id: 0,
+        leaving_since: 0,
     }
 }
 
@@ -379,7 +386,9 @@ fn check_new_database(
         nodes: order.nodes.iter().map(|node| NodeId(*node)).collect(),
         everywhere: false,
     };
-    placement::place(&state.placement(), &wish).map_err(|reasons| {
+    let mut dag = state.placement();
+    dag.nodes.retain(|node| !state.node(node.id).is_some_and(NodeRecord::is_leaving));
+    placement::place(&dag, &wish).map_err(|reasons| {
         let problems = reasons.iter().map(ToString::to_string).collect();
         Rejection::NoPlacement(Problems { problems })
     })
@@ -461,6 +470,12 @@ fn audited(order: &Order) -> (&'static str, String) {
         }
         Order::EndSeed(order) => ("give seed up", copy(order.database, order.node)),
         Order::RemoveCopy(order) => ("remove copy", copy(order.database, order.node)),
+        Order::RetireNode(order) if order.stays => ("keep node", format!("node {}", order.node)),
+        Order::RetireNode(order) => ("retire node", format!("node {}", order.node)),
+        Order::PlaceControlVoters(order) => {
+            ("place control voters", format!("nodes {:?}", order.nodes))
+        }
+        Order::RemoveNode(order) => ("remove node", format!("node {}", order.node)),
     }
 }
 

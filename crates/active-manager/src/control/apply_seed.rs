@@ -58,7 +58,7 @@ fn new_seed(
     let database = seedable(state, order.database)?;
     let node = NodeId(order.node);
     let subject = format!("{} on node {node}", database.name);
-    let record = state.node(node).filter(|record| !record.witness);
+    let record = state.node(node).filter(|record| !record.witness && !record.is_leaving());
     let Some(record) = record.filter(|record| record.store() != StoreId::NIL) else {
         return Err(FailedCheck::new("data-node", subject, "none", "a data node of this DAG"));
     };

@@ -28,7 +28,7 @@ pub struct Command {
     #[prost(
         oneof = "Order",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 40, 41, 42, \
-                43"
+                43, 50, 51, 52"
     )]
     pub order: Option<Order>,
 }
@@ -102,6 +102,51 @@ pub enum Order {
     /// A database has one copy less.
     #[prost(message, tag = "43")]
     RemoveCopy(RemoveCopy),
+    /// A node begins to leave, or stays after all.
+    #[prost(message, tag = "50")]
+    RetireNode(RetireNode),
+    /// Other nodes vote in the control group.
+    #[prost(message, tag = "51")]
+    PlaceControlVoters(PlaceControlVoters),
+    /// A node that was leaving is gone.
+    #[prost(message, tag = "52")]
+    RemoveNode(RemoveNode),
+}
+
+/// See [`Order::RetireNode`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RetireNode {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// It does not leave after all.
+    #[prost(bool, tag = "2")]
+    pub stays: bool,
+    /// The control term of the leader that asks.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
+}
+
+/// See [`Order::PlaceControlVoters`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PlaceControlVoters {
+    /// The nodes that vote; all others learn.
+    #[prost(uint64, repeated, tag = "1")]
+    pub nodes: Vec<u64>,
+    /// The control term of the leader that asks.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+}
+
+/// See [`Order::RemoveNode`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RemoveNode {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// The control term of the leader that asks.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
 }
 
 /// See [`Order::SeedCopy`].

@@ -16,6 +16,7 @@
 pub mod activation;
 mod apply;
 mod apply_activation;
+mod apply_members;
 mod apply_operation;
 mod apply_seed;
 pub mod command;

@@ -40,6 +40,8 @@ pub enum OperationKind {
     MoveSite = 4,
     /// A hook is run.
     Hook = 5,
+    /// A node leaves for good.
+    RemoveNode = 6,
     /// A copy is built from another one.
     SeedCopy = 20,
     /// The copies of a database move to another path, one after the other.

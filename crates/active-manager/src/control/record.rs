@@ -220,9 +220,17 @@ pub struct NodeRecord {
     /// Of the last registered start.
     #[prost(fixed64, tag = "10")]
     pub boot_id: u64,
+    /// The entry of the control log with which it began to leave; 0: it stays.
+    #[prost(uint64, tag = "11")]
+    pub leaving_since: u64,
 }
 
 impl NodeRecord {
+    /// Whether it is about to be removed.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving_since > 0
+    }
+
     /// Its number.
     pub fn id(&self) -> NodeId {
         NodeId(self.node)

@@ -1,6 +1,6 @@
 //! All records of the control group read at once, for decisions and for status.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use dag_types::{
@@ -174,11 +174,18 @@ impl ControlState {
         let sites = self.sites.iter().map(|site| RegisteredSite {
             name: site.name.clone(),
             started: site.started,
-            lists: alloc::vec![
-                with_data().filter(|node| node.site == site.name).map(NodeRecord::id).collect()
-            ],
+            lists: self.lists(&site.name),
         });
         Ok(Registry { chain, sites: sites.collect(), nodes: nodes.collect() })
+    }
+
+    /// The data nodes of a site: one list, or the old and the new one while one of them leaves.
+    fn lists(&self, site: &str) -> Vec<BTreeSet<NodeId>> {
+        let here = self.nodes.iter().filter(|node| !node.witness && node.site == site);
+        let old: BTreeSet<NodeId> = here.clone().map(NodeRecord::id).collect();
+        let stay = here.filter(|node| !node.is_leaving());
+        let new: BTreeSet<NodeId> = stay.map(NodeRecord::id).collect();
+        if old == new { alloc::vec![old] } else { alloc::vec![old, new] }
     }
 
     /// What placement needs to know: nodes, and the load that the databases put on them.

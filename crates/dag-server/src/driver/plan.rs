@@ -20,6 +20,8 @@ pub struct Situation<'a> {
     pub formation: &'a Formation,
     /// The applied control log; none before its first entry.
     pub control: Option<&'a ControlState>,
+    /// The term of the last entry of it that was applied when it was read.
+    pub read_in: u64,
     /// The copies that run here.
     pub running: &'a BTreeMap<DatabaseId, Running>,
     /// The copies here that have failed, and are not started again.
@@ -37,6 +39,8 @@ pub struct Running {
     pub blank: bool,
     /// It leads, by its own word.
     pub leads: bool,
+    /// Its term.
+    pub term: u64,
     /// The members that it knows, and whether a change of them is under way.
     pub members: BTreeSet<ReplicaId>,
     /// Those that vote.
@@ -185,7 +189,10 @@ fn for_database(
         let voters = places(record, |copy| copy.voter);
         actions.push(Action::Initialize { database, voters });
     } else if running.leads {
-        actions.extend(members(state, record, running));
+        // A new leader of the control group may not have applied what its own log holds of its
+        // members: it changes them only once an entry of its own term is behind the state.
+        let level = database != DatabaseId::CONTROL || situation.read_in == running.term;
+        actions.extend(members(state, record, running).filter(|_| level));
     }
 }
 
@@ -218,7 +225,7 @@ fn members(state: &ControlState, record: &DatabaseRecord, running: &Running) -> 
     }
     let joins =
         |seed: &&SeedRecord| seed.database() == database && seed.phase() == SeedPhase::Joining;
-    if database == DatabaseId::CONTROL || state.seeds.iter().any(|seed| joins(&seed)) {
+    if state.seeds.iter().any(|seed| joins(&seed)) {
         return None;
     }
     let named: BTreeSet<ReplicaId> = record.replicas.iter().map(ReplicaRecord::id).collect();
@@ -226,6 +233,8 @@ fn members(state: &ControlState, record: &DatabaseRecord, running: &Running) -> 
     let voting = record.replicas.iter().filter(|copy| copy.voter);
     let voters: BTreeSet<ReplicaId> = voting.clone().map(ReplicaRecord::id).collect();
     let admitted = voting.clone().any(|copy| copy.seeded && !running.voters.contains(&copy.id()));
+    // The voters of a database are changed where it is active, as a step of a move.
+    let admitted = admitted || database == DatabaseId::CONTROL;
     if voters != running.voters && (admitted || !left.is_empty()) {
         return Some(Action::ChangeVoters { database, voters });
     }

@@ -122,6 +122,7 @@ struct Case {
     running: BTreeMap<DatabaseId, Running>,
     failed: BTreeMap<DatabaseId, ReplicaId>,
     seen: BTreeMap<NodeId, (StoreId, Boot)>,
+    read_in: u64,
 }
 
 impl Case {
@@ -133,6 +134,7 @@ impl Case {
             running: BTreeMap::new(),
             failed: BTreeMap::new(),
             seen: BTreeMap::new(),
+            read_in: 0,
         }
     }
 
@@ -146,6 +148,7 @@ impl Case {
             store: self.store,
             formation: &formation(),
             control: self.control.as_ref(),
+            read_in: self.read_in,
             running: &self.running,
             failed: &self.failed,
             seen: &self.seen,
@@ -357,4 +360,53 @@ fn a_node_stops_a_copy_that_was_replaced_or_taken_away_and_puts_the_new_one_in_p
     let record = state.databases.iter_mut().find(|record| record.id() == DB1).unwrap();
     record.replicas.retain(|copy| copy.node != 2);
     assert!(stops(&removed.decide()));
+}
+
+/// A leader of the control group whose members are those of the record.
+fn leading_control() -> Case {
+    let mut case = Case::settled(1);
+    case.runs(DatabaseId::CONTROL, |running| (running.leads, running.term) = (true, 7));
+    case.read_in = 7;
+    case
+}
+
+fn control_actions(case: &Case) -> Vec<Action> {
+    let about = |action: &Action| match action {
+        Action::ChangeVoters { database, .. }
+        | Action::RemoveLearners { database, .. }
+        | Action::AddLearners { database, .. } => *database == DatabaseId::CONTROL,
+        _ => false,
+    };
+    case.decide().into_iter().filter(about).collect()
+}
+
+fn control_record(case: &mut Case) -> &mut DatabaseRecord {
+    let databases = case.control.as_mut().unwrap().databases.iter_mut();
+    databases.into_iter().find(|record| record.id() == DatabaseId::CONTROL).unwrap()
+}
+
+#[test]
+fn the_control_groups_voters_and_members_follow_its_log() {
+    let database = DatabaseId::CONTROL;
+    let mut case = leading_control();
+    assert_eq!(control_actions(&case), []);
+    control_record(&mut case).replicas.iter_mut().for_each(|copy| copy.voter = copy.node < 4);
+    let voters: BTreeSet<ReplicaId> = (1..4).map(ReplicaId).collect();
+    let change = Action::ChangeVoters { database, voters: voters.clone() };
+    assert_eq!(control_actions(&case), [change]);
+    case.running.get_mut(&database).unwrap().voters = voters;
+    assert_eq!(control_actions(&case), []);
+    control_record(&mut case).replicas.retain(|copy| copy.node != 4);
+    let left = Action::RemoveLearners { database, learners: BTreeSet::from([ReplicaId(4)]) };
+    assert_eq!(control_actions(&case), [left]);
+}
+
+#[test]
+fn a_new_control_leader_changes_no_members_by_a_state_of_before_its_term() {
+    let mut case = leading_control();
+    control_record(&mut case).replicas.retain(|copy| copy.node != 4);
+    case.read_in = 6;
+    assert_eq!(control_actions(&case), []);
+    case.read_in = 7;
+    assert_ne!(control_actions(&case), []);
 }

@@ -8,6 +8,7 @@ mod formation;
 mod gates;
 mod lint;
 mod listing;
+mod members;
 mod moves;
 mod orders;
 mod paths;
@@ -226,6 +227,14 @@ impl DagAdminService for AdminServer {
     ) -> Result<Response<api::RemoveCopyResponse>, Status> {
         let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
         respond(self.remove_copy(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<api::RemoveNodeRequest>,
+    ) -> Result<Response<api::RemoveNodeResponse>, Status> {
+        let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
+        respond(self.remove_node(request.into_inner(), asker, deadline).await)
     }
 
     async fn move_path(

@@ -11,6 +11,7 @@ pub mod lint;
 pub mod local;
 pub mod mail;
 pub mod mailbox;
+pub mod members;
 pub mod moves;
 pub mod node;
 pub mod paths;

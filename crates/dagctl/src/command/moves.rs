@@ -63,15 +63,15 @@ struct MoveLine {
     copies: Vec<String>,
 }
 
-/// A check of a move.
+/// A check of a move, or of a departure.
 #[derive(Debug, Serialize)]
-struct CheckLine {
-    name: String,
-    value: String,
-    limit: String,
-    passed: bool,
-    skippable: bool,
-    skipped: bool,
+pub struct CheckLine {
+    pub name: String,
+    pub value: String,
+    pub limit: String,
+    pub passed: bool,
+    pub skippable: bool,
+    pub skipped: bool,
 }
 
 /// Moves one database, or all of a node.
@@ -169,7 +169,8 @@ fn line(answer: &MoveDatabaseResponse, names: &Names) -> MoveLine {
     }
 }
 
-fn check(check: &MoveCheck) -> CheckLine {
+/// A check as it is shown.
+pub fn check(check: &MoveCheck) -> CheckLine {
     CheckLine {
         name: check.name.clone(),
         value: check.value.clone(),
@@ -191,7 +192,16 @@ fn show(line: &MoveLine) -> String {
     for step in &line.steps {
         text.push_str(&format!("  {step}\n"));
     }
-    let rows = line.checks.iter().map(|check| {
+    text.push_str(&show_checks(&line.checks));
+    for copy in &line.copies {
+        text.push_str(&format!("\n{copy}"));
+    }
+    text
+}
+
+/// Checks as a table.
+pub fn show_checks(checks: &[CheckLine]) -> String {
+    let rows = checks.iter().map(|check| {
         let verdict = match (check.passed, check.skipped) {
             (true, _) => "holds",
             (false, true) => "SKIPPED",
@@ -199,11 +209,7 @@ fn show(line: &MoveLine) -> String {
         };
         [check.name.clone(), verdict.to_owned(), check.value.clone(), check.limit.clone()]
     });
-    text.push_str(&table(["CHECK", "", "FOUND", "NEEDED"], rows));
-    for copy in &line.copies {
-        text.push_str(&format!("\n{copy}"));
-    }
-    text
+    table(["CHECK", "", "FOUND", "NEEDED"], rows)
 }
 
 /// A move that balancing would make, or a database that stays.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::admin::{Admin, Client};
 use crate::command::follow::{self, OperationLine};
-use crate::command::seed;
+use crate::command::{members, seed};
 use crate::failure::Failure;
 use crate::names::Names;
 use crate::output::Form;
@@ -63,6 +63,8 @@ pub enum Node {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Take a node out of the DAG for good; it holds no copies any more, and may be dead
+    Remove(members::RemoveArgs),
     /// Databases may become active there again
     Allow {
         /// The node
@@ -125,6 +127,7 @@ pub async fn run(
             let wish = EvacuateNode { node_id, draining: true, skip };
             return drain(&node, wish, &reason, (admin, patience, form)).await;
         }
+        Node::Remove(args) => return members::remove(args, admin, patience, form).await,
         Node::Limit { node, maximum_active, preferred_active, reason } => {
             let node_id = names.number(&node)?;
             let limits = NodeLimits { node_id, maximum_active, preferred_active };

@@ -110,6 +110,7 @@ impl AdminServer {
                 Plan::Evacuate(planned) => self.carry_evacuation(carrying, planned).await,
                 Plan::Rebalance(planned) => self.carry_rebalance(carrying, planned).await,
                 Plan::Paths(planned) => self.carry_paths(carrying, planned).await,
+                Plan::Leave(planned) => self.carry_leave(carrying, planned).await,
             }
         })
     }

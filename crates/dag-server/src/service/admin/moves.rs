@@ -284,7 +284,7 @@ fn show(database: &DatabaseRecord, decision: &MoveDecision) -> api::MoveDatabase
     }
 }
 
-fn show_check(check: &Check) -> api::MoveCheck {
+pub(super) fn show_check(check: &Check) -> api::MoveCheck {
     api::MoveCheck {
         name: check.name.to_owned(),
         value: check.value.clone(),

@@ -4,6 +4,7 @@
 //! leader goes on where the last one died, and never does twice what was answered.
 
 use active_manager::control::{MoveCause, Operation, OperationKind, OperationState, StepRecord};
+use active_manager::removal::MEMBERS;
 use serde::{Deserialize, Serialize};
 
 /// Steps that take back what earlier ones did say so in their first word.
@@ -21,6 +22,8 @@ pub enum Plan {
     Rebalance(Rebalance),
     /// The copies of a database move to another folder, each by an operation of its own.
     Paths(Paths),
+    /// A node leaves the DAG.
+    Leave(Leave),
 }
 
 /// See [`Plan::Move`].
@@ -84,6 +87,34 @@ pub struct Paths {
     pub limit: u64,
 }
 
+/// See [`Plan::Leave`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leave {
+    /// Of whoever asked; a repetition finds the operation by it.
+    pub request: String,
+    pub node: u64,
+    pub name: String,
+    /// The nodes that vote in the control group without it; empty: they stay.
+    pub voters: Vec<u64>,
+    /// Those that voted before.
+    pub earlier_voters: Vec<u64>,
+}
+
+/// A step of a departure; every one is an order of the control log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaveStep {
+    /// The node is leaving, and its site's list of nodes says so.
+    Retire,
+    /// It stays after all.
+    Stay,
+    /// These nodes vote in the control group.
+    Voters(Vec<u64>),
+    /// Its copy of the directory goes.
+    Directory,
+    /// It is gone.
+    Remove,
+}
+
 /// Where the copies of a database are while their path is moved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Whereabouts {
@@ -116,9 +147,9 @@ pub enum Step {
 
 /// What a control leader does next with an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub enum Next<S = Step> {
     /// Begin this step, or begin it again in the new term, and send it.
-    Send { number: u32, step: Step, undoes: bool },
+    Send { number: u32, step: S, undoes: bool },
     /// Nothing more: this is how it ended.
     End { state: OperationState, outcome: String },
 }
@@ -154,6 +185,7 @@ impl Plan {
             Self::Evacuate(_) => OperationKind::DrainNode,
             Self::Rebalance(_) => OperationKind::Rebalance,
             Self::Paths(_) => OperationKind::MovePath,
+            Self::Leave(_) => OperationKind::RemoveNode,
         }
     }
 
@@ -165,6 +197,7 @@ impl Plan {
             Self::Rebalance(_) => "balance".into(),
             // Its parts hold the database itself, one after the other.
             Self::Paths(planned) => format!("path of database {}", planned.database),
+            Self::Leave(_) => MEMBERS.into(),
         }
     }
 
@@ -193,6 +226,7 @@ impl Plan {
             Self::Paths(Paths { name, path, nodes, .. }) => {
                 format!("{name} to {path} on nodes {}", list(nodes))
             }
+            Self::Leave(planned) => planned.all_words().join(", "),
         }
     }
 }
@@ -244,10 +278,74 @@ impl Move {
     }
 
     /// What comes next, from the plan and the record alone.
-    ///
-    /// Forward until a step fails or a person cancels; then back, the last step first.
     pub fn next(&self, known: &Operation) -> Next {
-        let forward = self.forward();
+        let row =
+            Row { forward: self.forward(), back: |step: &Step| self.back(step), halves: false };
+        let reached = format!("{} is active on node {}", self.name, self.to);
+        row.next(known, reached, format!("{} stays on node {}", self.name, self.from))
+    }
+}
+
+impl Leave {
+    fn forward(&self) -> Vec<LeaveStep> {
+        let mut steps = vec![LeaveStep::Retire];
+        if !self.voters.is_empty() {
+            steps.push(LeaveStep::Voters(self.voters.clone()));
+        }
+        steps.extend([LeaveStep::Directory, LeaveStep::Remove]);
+        steps
+    }
+
+    /// What takes a step back. A copy of the directory is not built anew for that: lint names the
+    /// node that lacks it, and the command that makes one.
+    fn back(&self, step: &LeaveStep) -> Option<LeaveStep> {
+        match step {
+            LeaveStep::Retire => Some(LeaveStep::Stay),
+            LeaveStep::Voters(_) => Some(LeaveStep::Voters(self.earlier_voters.clone())),
+            LeaveStep::Stay | LeaveStep::Directory | LeaveStep::Remove => None,
+        }
+    }
+
+    /// A step for people, as its record has it.
+    pub fn step_words(&self, step: &LeaveStep, undoes: bool) -> String {
+        let name = &self.name;
+        let undo = if undoes { UNDO } else { "" };
+        match step {
+            LeaveStep::Retire => format!("{undo}take {name} off the list of its site"),
+            LeaveStep::Stay => format!("{undo}leave {name} on the list of its site"),
+            LeaveStep::Voters(nodes) => {
+                format!("{undo}make nodes {} the voters of the control group", list(nodes))
+            }
+            LeaveStep::Directory => format!("{undo}take the directory's copy away from {name}"),
+            LeaveStep::Remove => format!("{undo}remove {name}"),
+        }
+    }
+
+    /// All steps for people, in their order.
+    pub fn all_words(&self) -> Vec<String> {
+        self.forward().iter().map(|step| self.step_words(step, false)).collect()
+    }
+
+    /// What comes next, from the plan and the record alone.
+    pub fn next(&self, known: &Operation) -> Next<LeaveStep> {
+        let back = |step: &LeaveStep| self.back(step);
+        let row = Row { forward: self.forward(), back, halves: true };
+        row.next(known, format!("{} is removed", self.name), format!("{} stays", self.name))
+    }
+}
+
+/// Steps in a row: forward until one fails or a person cancels; then back, the last one first.
+struct Row<S, B> {
+    forward: Vec<S>,
+    /// What takes a step back; none where nothing has to be.
+    back: B,
+    /// A step that failed may have done a half of its work, which is taken back too.
+    halves: bool,
+}
+
+impl<S: Clone, B: Fn(&S) -> Option<S>> Row<S, B> {
+    /// What comes next. The words are those of the end, and of an end that a person wanted.
+    fn next(&self, known: &Operation, reached: String, stays: String) -> Next<S> {
         let undone = |step: &&StepRecord| step.what.starts_with(UNDO);
         let ended = || known.steps.iter().filter(|step| step.ended());
         let done = ended().filter(|step| !undone(step) && step.succeeded).count();
@@ -259,25 +357,22 @@ impl Move {
             (None, last) => last.map_or(1, |last| last.step + 1),
         };
         let backwards = open.map_or(failed.is_some() || cancelled, |open| undone(&open));
-        if !backwards && let Some(step) = forward.get(done) {
+        if !backwards && let Some(step) = self.forward.get(done) {
             return Next::Send { number, step: step.clone(), undoes: false };
         }
-        if done == forward.len() {
-            let outcome = format!("{} is active on node {}", self.name, self.to);
-            return Next::End { state: OperationState::Done, outcome };
+        if done == self.forward.len() {
+            return Next::End { state: OperationState::Done, outcome: reached };
         }
-        let back: Vec<Step> =
-            forward[..done].iter().rev().filter_map(|step| self.back(step)).collect();
+        let half = self.halves && failed.is_some_and(|failed| !undone(&failed));
+        let begun = &self.forward[..(done + usize::from(half)).min(self.forward.len())];
+        let back: Vec<S> = begun.iter().rev().filter_map(&self.back).collect();
         let gone_back = ended().filter(undone).count();
         match (back.get(gone_back), failed) {
             (Some(step), _) => Next::Send { number, step: step.clone(), undoes: true },
             (None, Some(failed)) => {
                 Next::End { state: OperationState::Failed, outcome: failed.outcome.clone() }
             }
-            (None, None) => Next::End {
-                state: OperationState::Cancelled,
-                outcome: format!("{} stays on node {}", self.name, self.from),
-            },
+            (None, None) => Next::End { state: OperationState::Cancelled, outcome: stays },
         }
     }
 }
@@ -416,6 +511,58 @@ mod tests {
         assert!(matches!(plan.next(&done), Next::End { state: OperationState::Done, .. }));
     }
 
+    fn leave() -> Leave {
+        Leave {
+            request: "r".into(),
+            node: 4,
+            name: "b2".into(),
+            voters: vec![1, 3, 5],
+            earlier_voters: vec![1, 2, 3, 4, 5],
+        }
+    }
+
+    #[test]
+    fn a_node_leaves_list_votes_directory_and_record_in_this_order() {
+        let plan = leave();
+        let next = |steps: &[(u32, &str, Option<bool>)]| plan.next(&record(RUNNING, steps));
+        let sends = |number, step| Next::Send { number, step, undoes: false };
+        let mut steps = Vec::new();
+        let voters = LeaveStep::Voters(vec![1, 3, 5]);
+        let row = [LeaveStep::Retire, voters, LeaveStep::Directory, LeaveStep::Remove];
+        for (number, step) in (1..).zip(row) {
+            assert_eq!(next(&steps), sends(number, step.clone()));
+            steps.push((number, "some words", None));
+            assert_eq!(next(&steps), sends(number, step), "a later leader goes on with it");
+            steps.pop();
+            steps.push((number, "some words", Some(true)));
+        }
+        assert!(matches!(next(&steps), Next::End { state: OperationState::Done, .. }));
+        let learner = Leave { voters: Vec::new(), ..leave() };
+        let listed = record(RUNNING, &[(1, "some words", Some(true))]);
+        assert_eq!(learner.next(&listed), sends(2, LeaveStep::Directory));
+    }
+
+    #[test]
+    fn a_departure_that_fails_half_way_is_taken_back_the_failed_step_too() {
+        let plan = leave();
+        let back = |number, step| Next::Send { number, step, undoes: true };
+        let late = [(1, "take", Some(false))];
+        assert_eq!(plan.next(&record(RUNNING, &late)), back(2, LeaveStep::Stay));
+        let mut steps = vec![(1, "take", Some(true)), (2, "make", Some(false))];
+        let all = LeaveStep::Voters(vec![1, 2, 3, 4, 5]);
+        assert_eq!(plan.next(&record(RUNNING, &steps)), back(3, all));
+        steps.push((3, "undo: make", Some(true)));
+        assert_eq!(plan.next(&record(RUNNING, &steps)), back(4, LeaveStep::Stay));
+        steps.push((4, "undo: leave", Some(true)));
+        let end = Next::End { state: OperationState::Failed, outcome: "because".into() };
+        assert_eq!(plan.next(&record(RUNNING, &steps)), end);
+        let cancelled = record(CANCELLING, &[(1, "take", Some(true))]);
+        assert_eq!(plan.next(&cancelled), back(2, LeaveStep::Stay));
+        for (step, undoes) in [(LeaveStep::Stay, true), (LeaveStep::Retire, false)] {
+            assert_eq!(plan.step_words(&step, undoes).starts_with(UNDO), undoes);
+        }
+    }
+
     fn paths() -> Paths {
         let (name, path) = ("DB1".into(), "/new".into());
         Paths { database: 16, name, path, nodes: vec![1, 2, 3], limit: 0 }
@@ -476,6 +623,7 @@ mod tests {
             Plan::Evacuate(evacuate),
             Plan::Rebalance(rebalance),
             Plan::Paths(paths()),
+            Plan::Leave(leave()),
         ];
         for plan in plans {
             let written = Operation { plan: plan.written(), ..Operation::default() };

@@ -101,11 +101,21 @@ impl AdminServer {
             Stage::Prepared(_) => {
                 format!("Creation was begun and not finished. Repeat it: {}.", status::CREATE)
             }
+            Stage::Member(_) if self.is_leaving() => {
+                "Member, and leaving: once it is removed, stop it and remove its root folder."
+                    .into()
+            }
             Stage::Member(_) if self.node.control().is_none() => {
                 "Member; the control group has not told its state yet.".into()
             }
             Stage::Member(_) => "Member.".into(),
         }
+    }
+
+    fn is_leaving(&self) -> bool {
+        let state = self.node.control();
+        let own = state.as_ref().and_then(|state| state.node(self.node.id()));
+        own.is_some_and(active_manager::control::NodeRecord::is_leaving)
     }
 
     pub(super) fn age(&self) -> api::StateAge {
@@ -493,33 +503,39 @@ pub(super) fn with_status(
     copy
 }
 
+/// A group's status for tests, with nothing in it.
+#[cfg(test)]
+pub(super) fn a_status(role: Role) -> GroupStatus {
+    GroupStatus {
+        database: DatabaseId(16),
+        generation: dag_types::Generation(1),
+        replica: dag_types::ReplicaId(7),
+        role,
+        leader: None,
+        term: 1,
+        last: None,
+        durable: None,
+        committed: None,
+        applied: None,
+        flushed: None,
+        purged: None,
+        followers: vec![],
+        members: vec![],
+        joint: false,
+        mounted: None,
+        serving: false,
+        may_campaign: true,
+        vote_quarantine: false,
+        failed: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn status(role: Role) -> GroupStatus {
-        GroupStatus {
-            database: DatabaseId(16),
-            generation: dag_types::Generation(1),
-            replica: dag_types::ReplicaId(7),
-            role,
-            leader: None,
-            term: 1,
-            last: None,
-            durable: None,
-            committed: None,
-            applied: None,
-            flushed: None,
-            purged: None,
-            followers: vec![],
-            members: vec![],
-            joint: false,
-            mounted: None,
-            serving: false,
-            may_campaign: true,
-            vote_quarantine: false,
-            failed: None,
-        }
+        super::a_status(role)
     }
 
     #[test]
