@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use active_manager::control::{Operation, OperationKind};
 use dag_types::DatabaseId;
 use replication::Role;
 use tokio::time::Instant;
@@ -46,7 +47,8 @@ async fn look(node: &Arc<Node>, waiting: &mut Waiting) {
     let (Role::Leader, term) = group.role() else {
         return *waiting = Waiting::default();
     };
-    let quiet = state.running().next().is_none();
+    let moves = |known: &Operation| known.kind() != OperationKind::Hook;
+    let quiet = !state.running().any(moves);
     if !state.settings.auto_balance || !quiet {
         // What an operation does to the copies is no opinion on where they should be.
         return *waiting = Waiting::default();

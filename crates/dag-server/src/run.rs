@@ -26,7 +26,7 @@ use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 use crate::tls::door::{self, Door};
 use crate::tls::{self, Tls};
-use crate::{balance, gate, leave, operations, seeds, sweep, tidy};
+use crate::{balance, gate, hooks, leave, operations, seeds, sweep, tidy};
 
 /// Why a node cannot run.
 #[derive(Debug, Error)]
@@ -154,6 +154,7 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     let keeper = tokio::spawn(gate::keeper::run(node.clone()));
     tokio::spawn(operations::take_up_left(node.clone()));
     tokio::spawn(balance::run(node.clone()));
+    tokio::spawn(hooks::watch(node.clone()));
     tokio::spawn(driver::collect_reports(node.clone()));
     tokio::spawn(driver::keep_house(node.clone()));
     tokio::spawn(sweep::run(node.clone()));

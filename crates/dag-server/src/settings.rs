@@ -70,6 +70,9 @@ pub struct Settings {
     /// Where the journal is written; a relative path starts at `root`. Left out: no journal.
     #[serde(default)]
     pub journal: Option<PathBuf>,
+    /// The folder of executables that the DAG's hooks may name. Left out: this node runs none.
+    #[serde(default)]
+    pub hooks: Option<PathBuf>,
     /// Certificates; left out: no TLS.
     #[serde(default)]
     pub tls: Option<TlsSettings>,

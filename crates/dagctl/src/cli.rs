@@ -193,6 +193,8 @@ mod tests {
             "dagctl node remove n1 --plan",
             "dagctl node limit n1 --maximum-active 20",
             "dagctl dag settings",
+            "dagctl dag hook add database-moved tell-the-pager --limit 5",
+            "dagctl dag hook remove database-moved tell-the-pager",
             "dagctl dag set --move-block 600 --auto-balance false",
             "dagctl copy suspend DB1 --node n1 --activation-only",
             "dagctl copy reseed DB1@n1 --from n2 --limit 100MB/s --follow",

@@ -243,6 +243,56 @@ pub struct Settings {
     /// Active Manager moves databases back to their preferred copies.
     #[prost(bool, tag = "5")]
     pub auto_balance: bool,
+    /// Executables that are run when something happens.
+    #[prost(message, repeated, tag = "6")]
+    pub hooks: Vec<Hook>,
+}
+
+/// An executable that is run when something happens, on the control leader's node.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Hook {
+    /// One of [`Hook::EVENTS`].
+    #[prost(string, tag = "1")]
+    pub event: String,
+    /// A file's name in the folder of hooks that each node's own settings name: what may be run on
+    /// a machine is decided there, and not by who may change the DAG's settings.
+    #[prost(string, tag = "2")]
+    pub program: String,
+    /// It is killed after so long.
+    #[prost(uint64, tag = "3")]
+    pub timeout_ms: u64,
+}
+
+impl Hook {
+    /// What hooks may wait for.
+    pub const EVENTS: [&'static str; 8] = [
+        "database-moved",
+        "database-created",
+        "gate-opened",
+        "gate-closed",
+        "node-drained",
+        "node-undrained",
+        "node-removed",
+        "settings-changed",
+    ];
+    const MOST: usize = 32;
+
+    fn problem(&self) -> Option<String> {
+        let Self { event, program, timeout_ms } = self;
+        if !Self::EVENTS.contains(&event.as_str()) {
+            let known = Self::EVENTS.join(", ");
+            return Some(alloc::format!("there is no event {event}; there are {known}"));
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c);
+        let named = (1..=64).contains(&program.len()) && program.chars().all(plain);
+        if !named || program.starts_with('.') {
+            return Some(alloc::format!(
+                "{program} is no file's name of 1 to 64 letters, digits, '-', '_' and '.'"
+            ));
+        }
+        (!(100..=600_000).contains(timeout_ms))
+            .then(|| alloc::format!("a time of {timeout_ms} ms is outside 100 to 600000"))
+    }
 }
 
 impl Settings {
@@ -253,6 +303,7 @@ impl Settings {
         copy_queue_max: 1000,
         replay_queue_max: 1000,
         auto_balance: true,
+        hooks: Vec::new(),
     };
 
     /// Everything that is wrong with these numbers.
@@ -268,6 +319,14 @@ impl Settings {
         within("nag_after_ms", self.nag_after_ms, 60_000, 40 * DAY);
         within("copy_queue_max", self.copy_queue_max, 1, 1_000_000);
         within("replay_queue_max", self.replay_queue_max, 1, 1_000_000);
+        problems.extend(self.hooks.iter().filter_map(Hook::problem));
+        if self.hooks.len() > Hook::MOST {
+            problems.push(alloc::format!(
+                "{} hooks are more than {}",
+                self.hooks.len(),
+                Hook::MOST
+            ));
+        }
         problems
     }
 }

@@ -274,3 +274,21 @@ fn a_command_of_an_unknown_kind_is_a_fault() {
     let fault = apply(&State::default(), LogId::default(), &Command::default());
     assert_eq!(fault, Err(Fault::UnknownCommand));
 }
+
+#[test]
+fn rows_of_the_audit_are_numbered_by_themselves_and_not_by_their_entries() {
+    let mut group = Group::with("A1 A2 A3");
+    group.database("r1", "DB1");
+    // Entries without a row: what an equal command did before.
+    for _ in 0..5 {
+        group.database("r1", "DB1");
+    }
+    group.database("r2", "DB2");
+    let rows = state::audit_from(&group.state, 0, 100).unwrap();
+    let numbers: Vec<u64> = rows.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    let (last, row) = rows.last().unwrap();
+    assert!(row.index > *last, "an index is no number");
+    assert_eq!(state::audit_from(&group.state, *last, 100).unwrap(), rows[2..]);
+    assert_eq!(state::audit_from(&group.state, last + 1, 100).unwrap(), []);
+}

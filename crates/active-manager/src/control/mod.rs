@@ -28,8 +28,8 @@ pub mod seed;
 pub mod state;
 
 pub use activation::{
-    ActivationPolicy, CopyPolicy, DatabasePolicy, Decided, Maintenance, MoveCause, NodePolicy,
-    OpeningRecord, Settings,
+    ActivationPolicy, CopyPolicy, DatabasePolicy, Decided, Hook, Maintenance, MoveCause,
+    NodePolicy, OpeningRecord, Settings,
 };
 pub use apply::{apply, digest};
 pub(crate) use apply_seed::{object as copy_object, without};

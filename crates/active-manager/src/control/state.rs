@@ -217,6 +217,21 @@ pub fn audit<V: StateView>(
     from: u64,
     limit: usize,
 ) -> Result<Vec<AuditRow>, Fault<V::Error>> {
+    Ok(audit_from(view, from, limit)?.into_iter().map(|(_, row)| row).collect())
+}
+
+/// The same with the number of each row. Numbers count rows, and a row has the index of its entry
+/// beside that: most entries of the control log have no row.
+pub fn audit_from<V: StateView>(
+    view: &V,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<(u64, AuditRow)>, Fault<V::Error>> {
     let rows = view.scan(&number_key(AUDIT, from), &[AUDIT + 1], limit).map_err(Fault::Store)?;
-    rows.into_iter().map(|(_, value)| decode("an audit row", value)).collect()
+    let numbered = |(key, value): (bytes::Bytes, bytes::Bytes)| {
+        let number = key.get(1..9).and_then(|number| number.try_into().ok());
+        let number = number.map_or(0, u64::from_be_bytes);
+        Ok((number, decode("an audit row", value)?))
+    };
+    rows.into_iter().map(numbered).collect()
 }

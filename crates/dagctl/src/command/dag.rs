@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use dag_api::Problem;
 use dag_api::admin::v1::{
     ChangeSettingsRequest, DagDefinition, DagSettings, FormDagRequest, FoundingMember,
-    GetNodeResponse, GetSettingsRequest, GetStatusRequest, NodeState, PrepareDagRequest,
+    GetNodeResponse, GetSettingsRequest, GetStatusRequest, Hook, NodeState, PrepareDagRequest,
 };
 use futures::future::join_all;
 use serde::Serialize;
@@ -39,6 +39,53 @@ pub enum Dag {
     Settings,
     /// Change settings of the whole DAG
     Set(SetArgs),
+    /// Executables that are run when something happens
+    #[command(subcommand)]
+    Hook(HookCommand),
+}
+
+/// What can be done with hooks.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum HookCommand {
+    /// Run an executable when something happens
+    Add {
+        /// Such as database-moved, gate-closed
+        event: String,
+        /// Its name in the folder `hooks` of each node's settings
+        program: String,
+        /// Seconds after which it is killed
+        #[arg(long, default_value_t = 10)]
+        limit: u64,
+        /// Why, for the audit
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Do not run it any more
+    Remove {
+        /// The event
+        event: String,
+        /// The executable
+        program: String,
+        /// Why, for the audit
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+/// Adds or removes a hook, and shows all settings.
+pub async fn hook(command: HookCommand, admin: &Admin, form: Form) -> Result<(), Failure> {
+    let request = match command {
+        HookCommand::Add { event, program, limit, reason } => {
+            let timeout_ms = limit.saturating_mul(1000);
+            let add_hook = Some(Hook { event, program, timeout_ms });
+            ChangeSettingsRequest { reason, add_hook, ..ChangeSettingsRequest::default() }
+        }
+        HookCommand::Remove { event, program, reason } => {
+            let remove_hook = Some(Hook { event, program, timeout_ms: 0 });
+            ChangeSettingsRequest { reason, remove_hook, ..ChangeSettingsRequest::default() }
+        }
+    };
+    change_settings(request, admin, form).await
 }
 
 /// What is left out stays as it is.
@@ -72,6 +119,8 @@ struct SettingsLine {
     copy_queue_max: u64,
     replay_queue_max: u64,
     auto_balance: bool,
+    /// Event, executable, and after how many seconds it is killed.
+    hooks: Vec<(String, String, u64)>,
 }
 
 /// Shows the settings.
@@ -91,7 +140,16 @@ pub async fn set(args: SetArgs, admin: &Admin, form: Form) -> Result<(), Failure
         copy_queue_max: args.copy_queue_max,
         replay_queue_max: args.replay_queue_max,
         auto_balance: args.auto_balance,
+        ..ChangeSettingsRequest::default()
     };
+    change_settings(request, admin, form).await
+}
+
+async fn change_settings(
+    request: ChangeSettingsRequest,
+    admin: &Admin,
+    form: Form,
+) -> Result<(), Failure> {
     let call = |mut client: Client| {
         let request = request.clone();
         async move { client.change_settings(request).await }
@@ -107,10 +165,18 @@ fn line(settings: &DagSettings) -> SettingsLine {
         copy_queue_max: settings.copy_queue_max,
         replay_queue_max: settings.replay_queue_max,
         auto_balance: settings.auto_balance,
+        hooks: settings
+            .hooks
+            .iter()
+            .map(|hook| (hook.event.clone(), hook.program.clone(), hook.timeout_ms / 1000))
+            .collect(),
     }
 }
 
 fn show_settings(line: &SettingsLine) -> String {
+    let hooks = line.hooks.iter().map(|(event, program, limit)| {
+        [format!("hook on {event}"), format!("{program}, killed after {limit} s")]
+    });
     table(
         ["SETTING", "VALUE"],
         [
@@ -119,7 +185,9 @@ fn show_settings(line: &SettingsLine) -> String {
             ["copy-queue-max".to_owned(), format!("{} entries", line.copy_queue_max)],
             ["replay-queue-max".to_owned(), format!("{} entries", line.replay_queue_max)],
             ["auto-balance".to_owned(), line.auto_balance.to_string()],
-        ],
+        ]
+        .into_iter()
+        .chain(hooks),
     )
 }
 
@@ -145,6 +213,9 @@ pub async fn run(
     let from = match dag {
         Dag::Create { from } => from,
         Dag::Settings => return settings(&Admin::new(target.resolve()?, patience), form).await,
+        Dag::Hook(command) => {
+            return hook(command, &Admin::new(target.resolve()?, patience), form).await;
+        }
         Dag::Set(args) => return set(args, &Admin::new(target.resolve()?, patience), form).await,
     };
     let file = from.unwrap_or_else(|| target.folder().join("dag.toml"));

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use super::AdminServer;
 use super::moves::Office;
 use super::orders::Asker;
-use super::plan::{Evacuate, Move, Next, Plan, Rebalance, Step, part_of};
+use super::plan::{Evacuate, HookRun, Move, Next, Plan, Rebalance, Step, part_of};
 use crate::journal::StepState;
 use crate::node::Member;
 use crate::status;
@@ -111,6 +111,7 @@ impl AdminServer {
                 Plan::Rebalance(planned) => self.carry_rebalance(carrying, planned).await,
                 Plan::Paths(planned) => self.carry_paths(carrying, planned).await,
                 Plan::Leave(planned) => self.carry_leave(carrying, planned).await,
+                Plan::Hook(run) => self.carry_hook(carrying, run).await,
             }
         })
     }
@@ -390,6 +391,44 @@ impl AdminServer {
             (false, false) => OperationState::Failed,
         };
         self.end(carrying.operation, state, outcome, &carrying.asker).await
+    }
+
+    // --- A hook ---------------------------------------------------------------------------------
+
+    /// Runs the executable here, where the control group is led. What an earlier leader began and
+    /// did not answer may have run, or not: it is run again, under the operation's number. Whatever
+    /// comes of it is on record, and holds nothing up.
+    async fn carry_hook(&self, carrying: &Carrying, run: &HookRun) -> Result<(), Problem> {
+        let Carrying { operation, term, asker, .. } = carrying;
+        let (operation, term, own) = (*operation, *term, self.node.id().0);
+        let (_, known) = self.record(carrying).await?;
+        if let Some(left) = known.steps.last().filter(|step| !step.ended()) {
+            let (step, node, what) = (left.step, left.node, left.what.clone());
+            if left.term < term {
+                let begin = BeginStep { operation, step, term, node, what, undoes: true };
+                self.order(Order::BeginStep(begin), asker).await?;
+            }
+            let outcome = "the control leader changed before it ended".to_owned();
+            let end = EndStep { operation, step, term, succeeded: false, outcome };
+            self.order(Order::EndStep(end), asker).await?;
+        }
+        if known.state() == OperationState::Cancelling {
+            let outcome = "not run".to_owned();
+            return self.end(operation, OperationState::Cancelled, outcome, asker).await;
+        }
+        let step = known.steps.last().map_or(1, |step| step.step + 1);
+        let what = format!("run {}", run.program);
+        let begin = BeginStep { operation, step, term, node: own, what, undoes: false };
+        self.order(Order::BeginStep(begin), asker).await?;
+        let ran = crate::hooks::run(&self.node, operation, run).await;
+        let (succeeded, outcome) = match ran {
+            Ok(said) => (true, said),
+            Err(why) => (false, why),
+        };
+        let end = EndStep { operation, step, term, succeeded, outcome: outcome.clone() };
+        self.order(Order::EndStep(end), asker).await?;
+        let state = if succeeded { OperationState::Done } else { OperationState::Failed };
+        self.end(operation, state, outcome, asker).await
     }
 
     // --- At the node that takes a step ----------------------------------------------------------

@@ -17,6 +17,11 @@ impl AdminServer {
         Some(member.gate.show(own, witness))
     }
 
+    /// The gate of each member, by what was heard; none while this node belongs to no DAG.
+    pub(crate) fn known_gates(&self) -> Vec<api::GateStatus> {
+        self.node.member().map(|member| self.gates(member)).unwrap_or_default()
+    }
+
     /// The gate of each member.
     pub(super) fn gates(&self, member: &Member) -> Vec<api::GateStatus> {
         let members = member.peers.members();

@@ -283,7 +283,8 @@ fn operation(
     let plan = Plan::of(known);
     let request = plan.as_ref().map_or("", |plan| match plan {
         Plan::Move(planned) => planned.request.as_str(),
-        Plan::Evacuate(_) | Plan::Rebalance(_) | Plan::Paths(_) | Plan::Leave(_) => "",
+        Plan::Evacuate(_) | Plan::Rebalance(_) | Plan::Paths(_) => "",
+        Plan::Leave(_) | Plan::Hook(_) => "",
     });
     let steps = known.steps.iter().map(|step| api::OperationStep {
         step: step.step,

@@ -24,6 +24,29 @@ pub enum Plan {
     Paths(Paths),
     /// A node leaves the DAG.
     Leave(Leave),
+    /// An executable is run because something happened.
+    Hook(HookRun),
+}
+
+/// See [`Plan::Hook`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookRun {
+    pub program: String,
+    pub timeout_ms: u64,
+    /// What the executable reads from its standard input, but for the operation's number.
+    pub happened: Happened,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Happened {
+    pub event: String,
+    /// Of the entry in the control log; 0: it was seen, and is no entry.
+    pub index: u64,
+    pub time_ms: u64,
+    pub who: String,
+    pub object: String,
+    pub reason: String,
 }
 
 /// See [`Plan::Move`].
@@ -186,6 +209,7 @@ impl Plan {
             Self::Rebalance(_) => OperationKind::Rebalance,
             Self::Paths(_) => OperationKind::MovePath,
             Self::Leave(_) => OperationKind::RemoveNode,
+            Self::Hook(_) => OperationKind::Hook,
         }
     }
 
@@ -198,6 +222,11 @@ impl Plan {
             // Its parts hold the database itself, one after the other.
             Self::Paths(planned) => format!("path of database {}", planned.database),
             Self::Leave(_) => MEMBERS.into(),
+            // Each of its own: hooks never wait for each other.
+            Self::Hook(run) => {
+                let Happened { event, index, object, .. } = &run.happened;
+                format!("hook {} {event} {object} {index}", run.program)
+            }
         }
     }
 
@@ -227,6 +256,12 @@ impl Plan {
                 format!("{name} to {path} on nodes {}", list(nodes))
             }
             Self::Leave(planned) => planned.all_words().join(", "),
+            Self::Hook(run) => {
+                format!(
+                    "{} because of {}: {}",
+                    run.program, run.happened.event, run.happened.object
+                )
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Settings of the whole DAG: what they are, and how they are changed.
 
-use active_manager::control::{Order, Outcome, Settings};
+use active_manager::control::{Hook, Order, Outcome, Settings};
 use dag_api::Problem;
 use dag_api::admin::v1 as api;
 use tokio::time::Instant;
@@ -32,6 +32,7 @@ impl AdminServer {
             copy_queue_max: wish.copy_queue_max.unwrap_or(before.copy_queue_max),
             replay_queue_max: wish.replay_queue_max.unwrap_or(before.replay_queue_max),
             auto_balance: wish.auto_balance.unwrap_or(before.auto_balance),
+            hooks: hooks(before.hooks, wish),
         };
         let settings = Some(shown(&after));
         match self.order(Order::SetSettings(after), &asker).await? {
@@ -43,6 +44,28 @@ impl AdminServer {
     }
 }
 
+const HOOK_MS: u64 = 10_000;
+
+fn hooks(mut hooks: Vec<Hook>, wish: &api::ChangeSettingsRequest) -> Vec<Hook> {
+    for named in wish.add_hook.iter().chain(&wish.remove_hook) {
+        hooks.retain(|hook| (&hook.event, &hook.program) != (&named.event, &named.program));
+    }
+    hooks.extend(wish.add_hook.as_ref().map(|hook| Hook {
+        event: hook.event.clone(),
+        program: hook.program.clone(),
+        timeout_ms: if hook.timeout_ms == 0 { HOOK_MS } else { hook.timeout_ms },
+    }));
+    hooks
+}
+
+fn shown_hook(hook: &Hook) -> api::Hook {
+    api::Hook {
+        event: hook.event.clone(),
+        program: hook.program.clone(),
+        timeout_ms: hook.timeout_ms,
+    }
+}
+
 fn shown(settings: &Settings) -> api::DagSettings {
     api::DagSettings {
         move_block_ms: settings.move_block_ms,
@@ -50,5 +73,6 @@ fn shown(settings: &Settings) -> api::DagSettings {
         copy_queue_max: settings.copy_queue_max,
         replay_queue_max: settings.replay_queue_max,
         auto_balance: settings.auto_balance,
+        hooks: settings.hooks.iter().map(shown_hook).collect(),
     }
 }
