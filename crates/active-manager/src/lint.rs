@@ -88,7 +88,7 @@ pub const CODES: [(Code, &str, &str); 30] = [
     (
         Code::NoWitness,
         "NO_WITNESS",
-        "losing either site stops the control group, and no loss is proven zero without a receipt",
+        "no third place decides when a site is lost, and no loss is proven zero without a receipt",
     ),
     (
         Code::WitnessInDataSite,

@@ -74,6 +74,7 @@ fn every_layout_that_a_loss_would_punish_is_named() {
         ("A1 B2", Code::FewControlVoters),
         ("A1 A2 B3 B4", Code::EvenControlVoters),
         ("A1 A2 B3 B4", Code::NoWitness),
+        ("A1 A2 B3 B4", Code::ControlMajorityInSite),
         ("A1 A2 B3 B4 A5w", Code::WitnessInDataSite),
         ("A1 A2 A3", Code::SingleSite),
         ("A1", Code::SingleSite),

@@ -106,8 +106,8 @@ async fn lint_judges_two_sites_with_and_without_a_witness() -> anyhow::Result<()
         (
             "two-site",
             vec![
-                "EVEN_CONTROL_VOTERS",
                 "NO_WITNESS",
+                "CONTROL_MAJORITY_IN_SITE",
                 "SHORT_TIMEOUTS",
                 "SHORT_TIMEOUTS",
                 "NO_MAXIMUM",

@@ -60,7 +60,7 @@ impl Lint<'_> {
     /// A site without which the control group has no majority, where that is not said already.
     fn control_majority(&mut self) {
         let sites = data_sites(self.state);
-        let said = self.has(Code::NoWitness) || self.has(Code::WitnessInDataSite);
+        let said = self.has(Code::WitnessInDataSite);
         if sites.len() < 2 || said {
             return;
         }
