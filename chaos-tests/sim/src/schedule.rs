@@ -60,7 +60,7 @@ impl Schedule {
         let dice = Dice::new(seed);
         let mut draw = dice.fork("weather");
         let weather = Weather::draw(&mut draw);
-        let before_ms = 1_000;
+        let before_ms = 1_200;
         let faults_ms = draw.between(7_300, 8_300);
         let faults = nemesis::draw(&mut dice.fork("faults"), &weather, faults_ms);
         Self { seed, weather, before_ms, faults_ms, faults }
