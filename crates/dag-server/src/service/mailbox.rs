@@ -179,6 +179,7 @@ impl MailboxServer {
         match work.await {
             Ok(Ok(value)) => {
                 reading.still()?;
+                self.vouches(database, consistency)?;
                 value.map(|value| Seen { value, token, staleness })
             }
             Ok(Err(fault)) => {

@@ -58,10 +58,7 @@ impl MailboxServer {
     ) -> Result<(Reading, Option<api::Staleness>), Problem> {
         let group = self.node.group(database)?;
         if let Consistency::AtLeast(token) = wanted {
-            // A cut-off node cannot know that the token's lineage still counts.
-            if let Some(why) = self.node.member()?.gate.closed() {
-                return Err(status::gate_closed(database, &why));
-            }
+            self.vouches(database, wanted)?;
             self.wait_for(&group, token, deadline).await?;
         }
         let view = group.view();
@@ -79,6 +76,15 @@ impl MailboxServer {
             }
         };
         Ok((Reading { view, token, confirmed: None }, Some(api::Staleness { age_ms })))
+    }
+
+    /// A cut-off node cannot know that the token's lineage still counts. Asked before the work, so
+    /// that nobody waits in vain, and before the answer, because gates close meanwhile.
+    pub(super) fn vouches(&self, database: DatabaseId, wanted: Consistency) -> Result<(), Problem> {
+        match (wanted, self.node.member()?.gate.closed()) {
+            (Consistency::AtLeast(_), Some(why)) => Err(status::gate_closed(database, &why)),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until this copy has applied what the token's answer had seen.
