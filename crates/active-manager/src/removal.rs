@@ -53,7 +53,7 @@ pub fn refusal(checks: &[Check], node: &NodeRecord) -> Option<FailedCheck> {
             refused.advice(format!("`dagctl copy remove DB@{name}` takes each of them away"))
         }
         "not-control-leader" => {
-            refused.advice(format!("stop {name} first: another node takes over, and {name} can go"))
+            refused.advice(format!("restart {name}: another node takes the lead meanwhile"))
         }
         "site-list" => refused.advice("start the nodes of the site that do not answer"),
         "control-majority" => refused.advice("heal other control voters first"),
