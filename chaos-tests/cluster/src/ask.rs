@@ -1,5 +1,6 @@
 //! What `dagctl` says of a cluster, as its JSON.
 
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -18,6 +19,31 @@ pub fn refused(cluster: &ScratchCluster, command: &str) -> anyhow::Result<String
     let output = cluster.try_dagctl(command.split_whitespace())?;
     ensure!(!output.status.success(), "{command} was not refused");
     Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Runs a command that a check must refuse, by this check's name and with its own exit code.
+pub fn refused_by_check(
+    cluster: &ScratchCluster,
+    command: &str,
+    check: &str,
+) -> anyhow::Result<()> {
+    let output = cluster.try_dagctl(command.split_whitespace())?;
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.code() == Some(4) && words.contains(check), "{command}: {words}");
+    Ok(())
+}
+
+/// Begins a command, and does not wait for it.
+pub fn begin(cluster: &ScratchCluster, command: &str) -> anyhow::Result<Child> {
+    let mut command = cluster.command(command.split_whitespace());
+    Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+}
+
+/// The node that leads the control group, once there is one.
+pub fn control_leader(cluster: &ScratchCluster) -> anyhow::Result<String> {
+    let led = |status: &Value| status["control_leader"].is_string();
+    let status = wait_for(cluster, "a control leader", Duration::from_secs(30), led)?;
+    Ok(status["control_leader"].as_str().context("it is there")?.to_owned())
 }
 
 /// The status, healthy or not.

@@ -1,6 +1,6 @@
 //! Nodes that leave the DAG: what is refused, what is left, and control leaders that die on the way.
 
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -10,20 +10,6 @@ use cluster::work::{Load, Work};
 use history::event::Phase;
 use serde_json::Value;
 use testkit::scratch::{Scratch, ScratchCluster};
-
-fn control_leader(cluster: &ScratchCluster) -> anyhow::Result<String> {
-    let led = |status: &Value| status["control_leader"].is_string();
-    let status = ask::wait_for(cluster, "a control leader", Duration::from_secs(30), led)?;
-    Ok(status["control_leader"].as_str().context("it is there")?.to_owned())
-}
-
-/// Runs a command that a check must refuse.
-fn refused(cluster: &ScratchCluster, command: &str, check: &str) -> anyhow::Result<()> {
-    let output = cluster.try_dagctl(command.split_whitespace())?;
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.code() == Some(4) && words.contains(check), "{command}: {words}");
-    Ok(())
-}
 
 fn nodes(status: &Value) -> Vec<String> {
     let nodes = status["nodes"].as_array().into_iter().flatten();
@@ -58,11 +44,6 @@ fn removal(
         ensure!(Instant::now() < end, "{what}: never so: {last:#?}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn begin(cluster: &ScratchCluster, command: &str) -> anyhow::Result<Child> {
-    let mut command = cluster.command(command.split_whitespace());
-    Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
 }
 
 /// The DAG goes on without the node, and the node itself, alive or started again, serves nothing.
@@ -113,8 +94,8 @@ async fn a_node_is_removed_under_load_and_nothing_that_needs_it() -> anyhow::Res
     trial.phase(Phase::Faults)?;
     let from = now();
     // What holds mail, leads, or is no data node is refused, and says what to do.
-    refused(&trial.cluster, "node remove b2", "holds-no-copies")?;
-    refused(&trial.cluster, "node remove w", "data-node")?;
+    ask::refused_by_check(&trial.cluster, "node remove b2", "holds-no-copies")?;
+    ask::refused_by_check(&trial.cluster, "node remove w", "data-node")?;
     led_by_another(&mut trial.cluster, "b2").await?;
     trial.cluster.dagctl(["copy", "remove", "DB2@b2"])?;
     let left = |status: &Value| ask::copy_status(status, "DB2", "b2").is_none();
@@ -134,7 +115,7 @@ async fn a_node_is_removed_under_load_and_nothing_that_needs_it() -> anyhow::Res
         ensure!(events.contains(part), "{part}: {events}");
     }
     // Two sites need a node each: the last one of a site stays.
-    refused(&trial.cluster, "node remove b1", "holds-no-copies")?;
+    ask::refused_by_check(&trial.cluster, "node remove b1", "holds-no-copies")?;
     work.progress(50, Duration::from_secs(30)).await?;
     trial.fault("node removed", &["b2".to_owned()], from, Some(now()))?;
     trial.phase(Phase::After)?;
@@ -149,7 +130,7 @@ async fn a_dead_node_of_three_is_removed_and_of_two_it_is_refused() -> anyhow::R
     let _turn = cluster::turn().await;
     let mut cluster = Scratch::shape("three-node").formed().await?;
     ask::wait_healthy(&cluster, Duration::from_secs(60))?;
-    let leader = control_leader(&cluster)?;
+    let leader = ask::control_leader(&cluster)?;
     let mut others = cluster.names();
     others.retain(|name| *name != leader);
     let dead = others.pop().context("three nodes")?;
@@ -211,13 +192,13 @@ async fn a_removal_whose_list_is_on_no_majority_is_taken_back_or_cancelled() -> 
 fn freeze_and_begin(cluster: &ScratchCluster, node: &str, leader: &str) -> anyhow::Result<Child> {
     let admin = cluster.node(leader)?.admin;
     cluster.pause(node)?;
-    begin(cluster, &format!("node remove {node} --timeout 90 --nodes {admin}"))
+    ask::begin(cluster, &format!("node remove {node} --timeout 90 --nodes {admin}"))
 }
 
 /// The control leader, which is another node than this one.
 async fn led_by_another(cluster: &mut ScratchCluster, node: &str) -> anyhow::Result<String> {
     for _ in 0..5 {
-        let leader = control_leader(cluster)?;
+        let leader = ask::control_leader(cluster)?;
         if leader != node {
             return Ok(leader);
         }
@@ -234,7 +215,7 @@ async fn killed_at(step: usize) -> anyhow::Result<usize> {
     cluster.dagctl(["db", "create", "DB1", "--copies", "a1,a2,b1"])?;
     ask::wait_healthy(&cluster, Duration::from_secs(60))?;
     let leader = led_by_another(&mut cluster, "b2").await?;
-    let removing = begin(&cluster, "node remove b2 --timeout 90")?;
+    let removing = ask::begin(&cluster, "node remove b2 --timeout 90")?;
     let begun = |known: &Value| known["steps"].as_array().is_some_and(|steps| steps.len() >= step);
     removal(&cluster, "the step is begun", begun)?;
     cluster.kill(&leader)?;

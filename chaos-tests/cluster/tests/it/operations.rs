@@ -1,6 +1,6 @@
 //! Long operations: what becomes of them when their control leader dies, and of two at once.
 
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -14,11 +14,6 @@ use testkit::scratch::{Scratch, ScratchCluster};
 /// Databases that a drain has to move, so that it can be met half way.
 const MANY: usize = 16;
 
-fn begin(cluster: &ScratchCluster, command: &str) -> anyhow::Result<Child> {
-    let mut command = cluster.command(command.split_whitespace());
-    Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
-}
-
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -30,16 +25,10 @@ fn newest(cluster: &ScratchCluster, kind: &str) -> anyhow::Result<Option<Value>>
     Ok(known.iter().filter(|known| known["kind"] == kind).next_back().cloned())
 }
 
-fn control_leader(cluster: &ScratchCluster) -> anyhow::Result<String> {
-    let led = |status: &Value| status["control_leader"].is_string();
-    let status = ask::wait_for(cluster, "a control leader", Duration::from_secs(30), led)?;
-    Ok(status["control_leader"].as_str().context("it is there")?.to_owned())
-}
-
 /// Begins a drain and comes back while it is under way.
 fn drain_half_way(cluster: &ScratchCluster, node: &str) -> anyhow::Result<Child> {
     for _ in 0..10 {
-        let mut draining = begin(cluster, &format!("node drain {node} --timeout 90"))?;
+        let mut draining = ask::begin(cluster, &format!("node drain {node} --timeout 90"))?;
         let before = newest(cluster, "DrainNode")?.map(|known| known["operation"].clone());
         while draining.try_wait()?.is_none() {
             let known = newest(cluster, "DrainNode")?;
@@ -71,7 +60,7 @@ async fn drained_without_its_leader(kill: bool) -> anyhow::Result<()> {
         acknowledged_min: 50,
     };
     let mut trial = Trial::begin(Scratch::shape("three-node"), &["WORK"], promise).await?;
-    let leader = control_leader(&trial.cluster)?;
+    let leader = ask::control_leader(&trial.cluster)?;
     let others: Vec<String> =
         trial.cluster.names().into_iter().filter(|name| *name != leader).collect();
     // All of them prefer the node that is drained, and it does not lead the control group.
@@ -84,7 +73,7 @@ async fn drained_without_its_leader(kill: bool) -> anyhow::Result<()> {
     work.progress(100, Duration::from_secs(30)).await?;
     trial.phase(Phase::Faults)?;
     let node = others[0].clone();
-    let leader = control_leader(&trial.cluster)?;
+    let leader = ask::control_leader(&trial.cluster)?;
     ensure!(leader != node, "the control leader changed without a fault");
     let draining = drain_half_way(&trial.cluster, &node)?;
     let from = now();
@@ -153,7 +142,8 @@ async fn two_administrators_cannot_move_one_database_at_once_and_the_same_move_t
         let active = ask::active(&cluster, "DB1")?;
         let others: Vec<String> =
             cluster.names().into_iter().filter(|name| *name != active).collect();
-        let moves = others.iter().map(|node| begin(&cluster, &format!("db move DB1 --to {node}")));
+        let moves =
+            others.iter().map(|node| ask::begin(&cluster, &format!("db move DB1 --to {node}")));
         let moves: Vec<Child> = moves.collect::<anyhow::Result<_>>()?;
         let ends: Vec<Output> =
             moves.into_iter().map(Child::wait_with_output).collect::<Result<_, _>>()?;

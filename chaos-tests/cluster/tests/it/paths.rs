@@ -133,11 +133,7 @@ async fn a_path_move_goes_on_after_kills() -> anyhow::Result<()> {
     for (round, (leads, step)) in
         [(false, 1), (true, 1), (false, 2), (true, 2)].into_iter().enumerate()
     {
-        let led = |status: &Value| status["control_leader"].is_string();
-        let within = Duration::from_secs(30);
-        let status = ask::wait_for(&trial.cluster, "a control leader", within, led)?;
-        let leader = status["control_leader"].as_str().context("it is there")?;
-        let victim = if leads { leader.to_owned() } else { node.clone() };
+        let victim = if leads { ask::control_leader(&trial.cluster)? } else { node.clone() };
         // Where the one that moves has become active meanwhile, another one has to be.
         let passive = ask::passive(&trial.cluster, "DB1")?;
         if ask::active(&trial.cluster, "DB1")? == node {

@@ -10,14 +10,6 @@ use cluster::work::{Load, Work};
 use history::event::Phase;
 use testkit::scratch::{Scratch, ScratchCluster};
 
-/// Runs a command that a check must refuse; gives what it said.
-fn refused(cluster: &ScratchCluster, command: &str, check: &str) -> anyhow::Result<()> {
-    let output = cluster.try_dagctl(command.split_whitespace())?;
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.code() == Some(4) && words.contains(check), "{command}: {words}");
-    Ok(())
-}
-
 async fn under_load(promise: Promise<'_>, databases: &[&str]) -> anyhow::Result<(Trial, Work)> {
     under_load_in("three-node", promise, databases).await
 }
@@ -71,12 +63,16 @@ async fn planned_switchover() -> anyhow::Result<()> {
     ensure!(moved["moved"] == true, "{moved}");
     ensure!(ask::active(&trial.cluster, "DB1")? == target);
     // The world moved: the same plan again is refused, and so is a move to where it is.
-    refused(
+    ask::refused_by_check(
         &trial.cluster,
         &format!("db move DB1 --to {active} --apply {token}"),
         "the world moved",
     )?;
-    refused(&trial.cluster, &format!("db move DB1 --to {target}"), "not-active-already")?;
+    ask::refused_by_check(
+        &trial.cluster,
+        &format!("db move DB1 --to {target}"),
+        "not-active-already",
+    )?;
     let unknown = trial.cluster.try_dagctl(["db", "move", "DB2", "--to", target.as_str()])?;
     let words = String::from_utf8_lossy(&unknown.stderr).into_owned();
     ensure!(!unknown.status.success() && words.contains("perhaps DB1"), "{words}");
@@ -102,7 +98,7 @@ async fn node_maintenance() -> anyhow::Result<()> {
     for database in ["DB1", "DB2", "DB3"] {
         ensure!(ask::active(&trial.cluster, database)? != node, "{database} stayed on {node}");
     }
-    refused(&trial.cluster, &format!("db move DB1 --to {node}"), "node-policy")?;
+    ask::refused_by_check(&trial.cluster, &format!("db move DB1 --to {node}"), "node-policy")?;
     ensure!(trial.cluster.stop(&node)?, "{node} stops by itself");
     work.progress(50, Duration::from_secs(30)).await?;
     trial.cluster.restart(std::slice::from_ref(&node)).await?;
@@ -133,7 +129,7 @@ async fn node_lost() -> anyhow::Result<()> {
         ask::active_in(status, "DB1").is_some_and(|active| active != lost)
     };
     ask::wait_for(&trial.cluster, "another node serves", Duration::from_secs(30), served)?;
-    refused(&trial.cluster, &format!("db move DB1 --to {lost}"), "reachable")?;
+    ask::refused_by_check(&trial.cluster, &format!("db move DB1 --to {lost}"), "reachable")?;
     trial.cluster.restart(std::slice::from_ref(&lost)).await?;
     ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
     trial.fault("node lost", &[lost], from, Some(now()))?;
@@ -188,7 +184,7 @@ async fn passive_site_lost() -> anyhow::Result<()> {
     tokio::time::sleep(Duration::from_secs(9)).await;
     work.progress(50, Duration::from_secs(10)).await?;
     ensure!(ask::active(&trial.cluster, "DB1")? == active, "it did not have to move");
-    refused(&trial.cluster, &format!("db move DB1 --to {}", lost[0]), "reachable")?;
+    ask::refused_by_check(&trial.cluster, &format!("db move DB1 --to {}", lost[0]), "reachable")?;
     trial.cluster.restart(&lost).await?;
     ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
     trial.fault("passive site lost", &lost, from, Some(now()))?;
@@ -281,7 +277,7 @@ async fn copy_failed() -> anyhow::Result<()> {
     let done = ask::json(&trial.cluster, &command)?;
     ensure!(done["state"] == "Done", "{done}");
     ask::wait_for(&trial.cluster, "Healthy", Duration::from_secs(30), is("Healthy"))?;
-    refused(&trial.cluster, &format!("copy seed DB1@{victim}"), "copy-not-sound")?;
+    ask::refused_by_check(&trial.cluster, &format!("copy seed DB1@{victim}"), "copy-not-sound")?;
     let events = trial.cluster.dagctl(["events"])?;
     ensure!(events.contains("admit copy"), "{events}");
     end(trial, work).await
