@@ -11,6 +11,7 @@
 //! | [`placement`] | where the copies and the voters of a database stand, and those of the control group |
 //! | [`report`] | how nodes and copies stand right now, as they were heard |
 //! | [`best_copy`] | which copy becomes active, with a verdict per copy |
+//! | [`eligibility`] | which copies may become active, which starts are still to be registered |
 //! | [`movement`] | whether a database may move: checks, plan, token |
 //! | [`removal`] | whether a node may leave for good, and who votes without it |
 //! | [`seed`] | whether a copy may be built or removed, from where, and which are built by themselves |
@@ -37,6 +38,7 @@ pub mod best_copy;
 mod change;
 pub mod control;
 pub mod directory;
+pub mod eligibility;
 #[cfg(test)]
 #[path = "fuzz_test.rs"]
 mod fuzz;

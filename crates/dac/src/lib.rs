@@ -25,6 +25,7 @@
 //! | [`permit`] | what a request carries from the check before the proposal to that before the answer |
 //! | [`closed`] | why a gate is closed, and what to do about it |
 //! | [`granter`] | the control leader: confirmation, grants, the takeover wait |
+//! | [`keeper`] | one node's part: feeds gate and granter in the right order, for every shell |
 //! | [`mount`] | which entries `apply` still accepts under a mount |
 //! | [`step_fence`] | which step of an operation a node still carries out |
 #![no_std]
@@ -37,6 +38,7 @@ extern crate std;
 pub mod closed;
 pub mod gate;
 pub mod granter;
+pub mod keeper;
 pub mod message;
 pub mod mount;
 pub mod permit;
@@ -46,5 +48,6 @@ pub mod times;
 pub use closed::Closed;
 pub use gate::DacGate;
 pub use granter::Granter;
+pub use keeper::Keeper;
 pub use permit::MountPermit;
 pub use times::LeaseTimes;

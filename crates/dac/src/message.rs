@@ -1,7 +1,26 @@
 //! What holder and granter say to each other.
 
-use dag_types::{Boot, GrantId, Lineage, Millis, NodeId, StoreId};
+use dag_types::{Boot, GrantId, Lineage, LineageChain, Millis, NodeId, StoreId};
 use thiserror::Error;
+
+/// One message between two nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// From a node to the control leader.
+    Renewal(Renewal),
+    /// From the control leader to a node.
+    Grant(Grant),
+    /// From the control leader to a node.
+    Refusal(Refusal),
+    /// From the control leader to a data node.
+    Question(Question),
+    /// From a data node to the control leader.
+    Answer(Answer),
+    /// Any node asks for the whole chain.
+    AskLineage,
+    /// The whole chain, all links of it complete.
+    Lineage(LineageChain),
+}
 
 /// Who holds a gate: the node, its disk, its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -17,6 +17,7 @@ use active_manager::control::command::Founder;
 use active_manager::control::{
     Command, ControlState, CreateDag, Order, Outcome, RegisterBoot, Response,
 };
+use dac::keeper::Heard;
 use dag_types::{Boot, DatabaseId, Generation, LogId, NodeId, ReplicaId, StoreId};
 use futures::{StreamExt, stream};
 use prost::Message as _;
@@ -26,7 +27,6 @@ use storage::copy_directory::OpenFault;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::gate::Heard;
 use crate::gate::keeper::settle;
 use crate::journal::{CopyOf, Event};
 use crate::machine::{ControlMachine, DirectoryMachine, MailboxMachine, View};

@@ -5,60 +5,42 @@
 //!    ▲                                                                        │
 //!    └── deadline, message, applied control log, leadership, fault ◄──────────┘
 //! ```
-//! `dac` decides; here stand the clocks, the disk, the wire and the order of things
+//! `dac` decides, its [`dac::Keeper`] in which order; here stand the clocks, the disk and the wire
 //! (`docs/gate.md`). The gate lives behind one mutex that is never held across an `await`. Groups
 //! ask it themselves, by time and not by what the loop said last: a node that was frozen and wakes
 //! up in the middle of a request finds its gate closed before the loop has turned once.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`keeper`] | the loop: feeds the gate, carries out what it says |
-//! | [`leader`] | the granter, while the control group is led here |
-//! | [`wire`] | messages of `holdfast.peer.v1` from and to those of `dac` |
-//! | [`policy`] | which copies may become active while the gate is open |
+//! | [`keeper`] | the loop: carries out what the keeper says, tells the groups |
+//! | [`leader`] | quorum rounds and records, while the control group is led here |
 //! | [`show`] | the gate in words, for operators |
 
 pub mod keeper;
 mod leader;
-mod policy;
 pub mod show;
-mod wire;
 
 use std::sync::Mutex;
-use std::time::Duration;
 
 use active_manager::control::Timeouts;
 use dac::gate::Saved;
 use dac::granter::Confirmation;
+use dac::keeper::Heard;
 use dac::message::Holder;
 use dac::{Closed, DacGate, LeaseTimes, MountPermit};
 use dag_api::peer::v1 as pb;
-use dag_types::{DatabaseId, LineageChain, Millis, NodeId, Registry};
+use dag_types::{DatabaseId, Millis, NodeId};
 use replication::peer::PeerIdentity;
-use replication::{Leave, ServingGate};
+use replication::{Leave, LockedGate, ServingGate, gate_wire};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::clock;
-use leader::{Recorded, RoundDone};
-
-/// What the loop is told.
-pub enum Heard {
-    /// A message came from another node.
-    Message(PeerIdentity, Box<pb::GateMessage>),
-    /// The control log was applied up to a point that says this.
-    Applied(Registry),
-    /// Another node refused this one and named its own chain.
-    Chain(LineageChain),
-    /// A quorum round of the control group is done.
-    Round(RoundDone),
-    /// The record of an opening is committed.
-    Recorded(Recorded),
-}
 
 /// The gate of this node, shared by its groups, its services and its loop.
 pub struct NodeGate {
-    gate: Mutex<DacGate>,
+    gate: LockedGate,
+    own: NodeId,
     inbox: mpsc::UnboundedSender<Heard>,
     /// Taken by the loop.
     arriving: Mutex<Option<mpsc::UnboundedReceiver<Heard>>>,
@@ -79,8 +61,10 @@ impl NodeGate {
     /// The gate of a node that starts, with what its disk remembers: closed.
     pub fn at_boot(holder: Holder, times: LeaseTimes, saved: Saved) -> Self {
         let (inbox, arriving) = mpsc::unbounded_channel();
+        let gate = DacGate::at_boot(clock::boottime(), holder, times, saved);
         Self {
-            gate: Mutex::new(DacGate::at_boot(clock::boottime(), holder, times, saved)),
+            gate: LockedGate::new(gate, Box::new(clock::boottime)),
+            own: holder.node,
             inbox,
             arriving: Mutex::new(Some(arriving)),
             confirmation: Mutex::default(),
@@ -96,14 +80,11 @@ impl NodeGate {
 
     /// Why nothing may be served now; none: the gate is open.
     pub fn closed(&self) -> Option<Closed> {
-        // Locked before the clock is read: else the loop might have seen a later time already, and
-        // this would look like a clock that went back.
-        let gate = self.gate();
-        gate.closed(clock::boottime())
+        self.gate.closed()
     }
 
     fn gate(&self) -> std::sync::MutexGuard<'_, DacGate> {
-        self.gate.lock().expect(UNPOISONED)
+        self.gate.lock()
     }
 }
 
@@ -113,24 +94,20 @@ impl ServingGate for NodeGate {
     }
 
     fn permit(&self, database: DatabaseId, deadline: Instant) -> Result<Leave, Closed> {
-        // The process's clock is read first: what passes between the two shortens the deadline.
-        let gate = self.gate();
-        let here = Instant::now();
-        let now = clock::boottime();
-        let left = deadline.saturating_duration_since(here).as_millis() as u64;
-        let permit = gate.permit(now, database, Some(now + Millis(left)))?;
-        let left = permit.deadline().saturating_sub(now);
-        let deadline = deadline.min(here + Duration::from_millis(left.0));
-        Ok(Leave { permit, deadline })
+        self.gate.permit(database, deadline)
     }
 
     fn upholds(&self, permit: &MountPermit) -> Result<(), Closed> {
-        let gate = self.gate();
-        gate.upholds(clock::boottime(), permit)
+        self.gate.upholds(permit)
     }
 
     fn heard(&self, from: &PeerIdentity, message: pb::GateMessage) {
-        self.tell(Heard::Message(*from, Box::new(message)));
+        match gate_wire::read(from, self.own, message) {
+            None => tracing::warn!(peer = %from.node, "a message about gates cannot be read"),
+            Some(message) => {
+                self.tell(Heard::Message { from: from.node, lineage: from.lineage, message });
+            }
+        }
     }
 }
 
@@ -158,7 +135,8 @@ const UNPOISONED: &str = "no holder of this lock panics";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dag_types::{ActivationId, Boot, StoreId};
+    use dag_types::{ActivationId, Boot, LineageChain, StoreId};
+    use std::time::Duration;
 
     const CHAIN: [u8; 16] = [1; 16];
 

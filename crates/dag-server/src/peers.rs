@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, RwLock};
 
 use active_manager::control::ControlState;
+use dac::keeper::Heard;
 use dag_types::{Boot, DagId, Lineage, LineageChain, NodeId, StoreId};
 use replication::peer::{PeerIdentity, PeerRegistry, Refusal};
 
 use crate::formation::Formation;
-use crate::gate::{Heard, NodeGate};
+use crate::gate::NodeGate;
 use crate::tls::dial::Dial;
 
 /// The other members, and this one.

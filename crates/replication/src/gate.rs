@@ -7,7 +7,10 @@
 //!
 //! The control group is not gated: it is what gates are opened by.
 
-use dac::{Closed, MountPermit};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use dac::{Closed, DacGate, MountPermit};
 use dag_api::peer::v1 as pb;
 use dag_types::{DatabaseId, Millis};
 use tokio::time::Instant;
@@ -36,6 +39,55 @@ pub struct Leave {
     pub permit: MountPermit,
     /// Nothing is waited for beyond it.
     pub deadline: Instant,
+}
+
+/// A gate behind the one lock that its keeper and its groups share, with the clock that it goes by.
+///
+/// The lock comes before the clock is read, always: else the keeper might have fed a later time
+/// already, and this would look like a clock that went back.
+pub struct LockedGate {
+    gate: Mutex<DacGate>,
+    clock: BootClock,
+}
+
+/// A node's BOOTTIME.
+pub type BootClock = Box<dyn Fn() -> Millis + Send + Sync>;
+
+impl LockedGate {
+    /// A gate that goes by this clock.
+    pub fn new(gate: DacGate, clock: BootClock) -> Self {
+        Self { gate: Mutex::new(gate), clock }
+    }
+
+    /// The gate, for its keeper and for those who show it. Never held across an `await`.
+    pub fn lock(&self) -> MutexGuard<'_, DacGate> {
+        self.gate.lock().expect("no holder of this lock panics")
+    }
+
+    /// Why nothing may be served now; none: the gate is open.
+    pub fn closed(&self) -> Option<Closed> {
+        let gate = self.lock();
+        gate.closed((self.clock)())
+    }
+
+    /// See [`ServingGate::permit`].
+    pub fn permit(&self, database: DatabaseId, deadline: Instant) -> Result<Leave, Closed> {
+        // The process's clock is read first: what passes between the two shortens the deadline.
+        let gate = self.lock();
+        let here = Instant::now();
+        let now = (self.clock)();
+        let left = deadline.saturating_duration_since(here).as_millis() as u64;
+        let permit = gate.permit(now, database, Some(now + Millis(left)))?;
+        let left = permit.deadline().saturating_sub(now);
+        let deadline = deadline.min(here + Duration::from_millis(left.0));
+        Ok(Leave { permit, deadline })
+    }
+
+    /// See [`ServingGate::upholds`].
+    pub fn upholds(&self, permit: &MountPermit) -> Result<(), Closed> {
+        let gate = self.lock();
+        gate.upholds((self.clock)(), permit)
+    }
 }
 
 /// What a request of one group goes on under.

@@ -20,7 +20,7 @@
 //! | [`registry`](Registry) | all groups of a node: start, stop, find the group of a frame |
 //! | [`group`](Group) | one copy: propose, read, mount, change members, transfer, status |
 //! | `log_store`, `state_machine`, `snapshot` | openraft's storage over a copy's directory |
-//! | [`gate`](ServingGate) | the seam to the node's gate |
+//! | [`gate`](ServingGate), [`gate_wire`] | the seam to the node's gate, and what gates say to each other |
 //! | [`seeds`](SeedServer) | streams on which a copy's files are given to another node |
 //! | `network`, `mux`, [`link`], [`peer`] | from openraft's calls to frames, and who may send them |
 //! | [`timeouts`](Timeouts), [`options`](Options) | settings |
@@ -46,6 +46,7 @@
 //! | a storage error ends the instance | `Event::Failed`, `GroupStatus::failed`, frames refused | `faults::*` |
 //! | an instance that was replaced still applies | the fence in `state_machine.rs` | `gate::*` |
 
+pub mod gate_wire;
 pub mod link;
 pub mod peer;
 
@@ -79,7 +80,7 @@ mod wire;
 
 pub use copy_store::OpenCopy;
 pub use event::{Event, EventSink, GroupEvent, Role};
-pub use gate::{Leave, ServingGate};
+pub use gate::{BootClock, Leave, LockedGate, ServingGate};
 pub use group::{
     Committed, Confirmed, FollowerStatus, Group, GroupSpec, GroupStatus, InitializeError,
     LeaderHint, MemberStatus, MembersError, NotActive, ProposeError, ReadError, Serving,

@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use dag_types::{Boot, GrantId, Lineage, NodeId, StoreId};
 
 use super::activation::{ActivationPolicy, MoveCause, Settings};
 use super::definition::Definition;
@@ -319,6 +320,22 @@ pub struct OpenGate {
     /// Counts the grants of that term.
     #[prost(uint64, tag = "8")]
     pub grant_number: u64,
+}
+
+impl OpenGate {
+    /// The record of one opening.
+    pub fn new(node: NodeId, store: StoreId, boot: Boot, lineage: Lineage, grant: GrantId) -> Self {
+        Self {
+            node: node.0,
+            store: Bytes::copy_from_slice(&store.0),
+            boot_counter: boot.counter,
+            boot_id: boot.id,
+            epoch: lineage.epoch,
+            activation: Bytes::copy_from_slice(&lineage.activation.0),
+            grant_term: grant.term,
+            grant_number: grant.number,
+        }
+    }
 }
 
 /// See [`Order::RecordMove`].

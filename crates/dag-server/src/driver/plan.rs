@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use active_manager::control::{ControlState, DatabaseRecord, ReplicaRecord, SeedPhase, SeedRecord};
+use active_manager::eligibility;
 use dag_types::{Boot, DatabaseId, Generation, NodeId, ReplicaId, StoreId};
 
 use crate::formation::Formation;
@@ -262,12 +263,9 @@ fn leads(situation: &Situation<'_>, database: DatabaseId) -> bool {
 /// The control group's leader registers the starts that it has seen: its own, and those that nodes
 /// opened their streams with.
 fn register_boots(situation: &Situation<'_>, state: &ControlState, actions: &mut Vec<Action>) {
-    for node in &state.nodes {
-        let Some((store, boot)) = situation.seen.get(&node.id()) else { continue };
-        if *store == node.store() && boot.counter > node.boot_counter {
-            actions.push(Action::RegisterBoot { node: node.id(), store: *store, boot: *boot });
-        }
-    }
+    let starts = eligibility::unregistered_starts(state, situation.seen).into_iter();
+    let register = |(node, store, boot)| Action::RegisterBoot { node, store, boot };
+    actions.extend(starts.map(register));
 }
 
 #[cfg(test)]

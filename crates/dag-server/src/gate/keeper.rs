@@ -1,25 +1,23 @@
 //! The loop that keeps the gate: clocks, messages, disk, groups.
 //!
 //! One turn: what came is fed to the gate and, while the control group is led here, to the granter;
-//! what they say is carried out in its order, saving before sending. What this node says to itself
-//! goes the same way as what it says to others, without the wire.
+//! what they say is carried out in its order, saving before sending. Which is fed what and when is
+//! decided by [`dac::Keeper`], and nothing of it here.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dac::message::{Grant, Holder};
-use dac::{Closed, Granter, LeaseTimes, gate, granter};
-use dag_api::peer::v1 as pb;
+use active_manager::eligibility;
+use dac::keeper::{Action, Heard, Lease, Seen};
+use dac::message::Holder;
+use dac::{Closed, LeaseTimes};
 use dag_format::links;
-use dag_types::{ActivationId, DatabaseId, GrantId, LineageChain, Millis, NodeId, Registry};
-use replication::peer::PeerIdentity;
-use replication::{Group, Role};
+use dag_types::{ActivationId, DatabaseId, GrantId, LineageChain};
+use replication::{Group, Role, gate_wire};
 use tokio::sync::mpsc;
 
 use super::leader::{Office, control_group};
-use super::wire::{self, Read};
-use super::{Heard, NodeGate, UNPOISONED, policy};
+use super::{NodeGate, UNPOISONED};
 use crate::clock;
 use crate::journal::{Event, GateLease};
 use crate::node::{Member, Node};
@@ -28,8 +26,8 @@ use crate::node::{Member, Node};
 const LOOK: Duration = Duration::from_millis(100);
 /// Before a node is a member there is nothing to keep.
 const NO_MEMBER: Duration = Duration::from_millis(50);
-/// Sending times that are remembered; far more than requests are ever under way.
-const REMEMBERED: usize = 64;
+/// What is taken from the inbox at a time.
+const AT_A_TIME: usize = 64;
 
 /// Keeps the gate of a node until it is stopped.
 pub async fn run(node: Arc<Node>) {
@@ -39,41 +37,20 @@ pub async fn run(node: Arc<Node>) {
         keeper.turn(&mut came).await;
         let sleep = keeper.until_next();
         tokio::select! {
-            _ = arriving.recv_many(&mut came, REMEMBERED) => {}
+            _ = arriving.recv_many(&mut came, AT_A_TIME) => {}
             () = tokio::time::sleep(sleep) => {}
             () = node.stopping.cancelled() => {}
         }
     }
 }
 
-/// What is to be fed, in its order.
-enum Work {
-    Gate(gate::Input),
-    Granter(granter::Input),
-}
-
 struct Keeper {
     node: Arc<Node>,
     gate: Arc<NodeGate>,
-    holder: Holder,
     times: LeaseTimes,
-    granter: Option<(Granter, Office)>,
-    /// The newest control state that was seen.
-    registry: Option<Registry>,
-    work: VecDeque<Work>,
-    /// When each request left, in nanoseconds; what the journal says of a lease rests on it.
-    sent: BTreeMap<u64, u64>,
-    /// The lease of the grant that is being fed.
-    lease: Option<GateLease>,
-    last_look: LastLook,
-}
-
-/// What was last told to the gate.
-#[derive(Default)]
-struct LastLook {
-    leader: Option<NodeId>,
-    store_failed: bool,
-    open: bool,
+    decides: dac::Keeper,
+    /// The control group, while it is led here.
+    office: Option<Office>,
 }
 
 type Arriving = mpsc::UnboundedReceiver<Heard>;
@@ -96,14 +73,9 @@ impl Keeper {
         let keeper = Self {
             node: node.clone(),
             gate,
-            holder,
             times,
-            granter: None,
-            registry: None,
-            work: VecDeque::new(),
-            sent: BTreeMap::new(),
-            lease: None,
-            last_look: LastLook::default(),
+            decides: dac::Keeper::new(holder, times),
+            office: None,
         };
         Some((keeper, arriving.expect("one loop per node")))
     }
@@ -116,187 +88,97 @@ impl Keeper {
         self.look();
         self.compare_clocks().await;
         for heard in came.drain(..) {
-            self.take_in(heard);
+            self.decides.take_in(heard);
             self.carry_out_all().await;
         }
-        self.work.push_back(Work::Gate(gate::Input::Tick));
-        if self.granter.is_some() {
-            self.work.push_back(Work::Granter(granter::Input::Tick));
-        }
+        self.decides.tick();
         self.carry_out_all().await;
         self.publish();
     }
 
     fn until_next(&self) -> Duration {
         let now = clock::boottime();
-        let granter = self.granter.as_ref().map(|(granter, _)| granter.next_deadline());
-        let next = [self.gate.gate().next_deadline(), granter].into_iter().flatten().min();
+        let next = self.decides.next_deadline(&self.gate.gate());
         let left = next.map_or(LOOK, |next| Duration::from_millis(next.saturating_sub(now).0));
         left.clamp(Duration::from_millis(1), LOOK)
     }
-
-    // --- Looking --------------------------------------------------------------------------------
 
     /// Sees who leads the control group, and whether the disk still takes what it is given.
     fn look(&mut self) {
         let group = control_group(&self.node);
         let leader = group.as_ref().and_then(|group| group.leader()).map(|leader| leader.node);
-        if leader != self.last_look.leader {
-            self.last_look.leader = leader;
-            self.work.push_back(Work::Gate(gate::Input::ControlLeader(leader)));
+        let role = group.as_ref().map(|group| group.role());
+        let office = role.and_then(|(role, term)| (role == Role::Leader).then_some(term));
+        let store_failed = self.node.store.root.fault().is_some();
+        let took = self.decides.look(clock::boottime(), Seen { leader, office, store_failed });
+        if took {
+            tracing::info!(term = office, "this node grants gates");
         }
-        if self.node.store.root.fault().is_some() && !self.last_look.store_failed {
-            self.last_look.store_failed = true;
-            self.work.push_back(Work::Gate(gate::Input::StoreFailed));
-        }
-        let office = group.map(|group| (group.role(), group));
-        let (term, group) = match office {
-            Some(((Role::Leader, term), group)) => (term, group),
-            _ => {
-                self.granter = None;
-                return;
-            }
-        };
-        if self.granter.as_ref().is_none_or(|(granter, _)| granter.term() != term) {
-            let (own, now) = (self.holder.node, clock::boottime());
-            let granter = Granter::take_office(now, own, term, self.times);
+        self.office = group.zip(office).map(|(group, term)| {
             let (node, gate) = (self.node.clone(), self.gate.clone());
             let patience = Duration::from_millis(self.times.attempt.0);
-            tracing::info!(term, "this node grants gates");
-            self.granter = Some((granter, Office { node, gate, group, term, patience }));
-        }
-    }
-
-    fn take_in(&mut self, heard: Heard) {
-        let term = self.granter.as_ref().map(|(granter, _)| granter.term());
-        match heard {
-            Heard::Message(from, message) => self.message(&from, *message),
-            Heard::Applied(registry) => {
-                self.registry = Some(registry.clone());
-                self.work.push_back(Work::Gate(gate::Input::Applied(registry)));
-            }
-            Heard::Chain(chain) => self.work.push_back(Work::Gate(gate::Input::Chain(chain))),
-            Heard::Round(done) if Some(done.term) == term => {
-                self.registry = Some(done.registry);
-                let (node, request) = (done.node, done.request);
-                self.work.push_back(Work::Granter(granter::Input::RoundDone { node, request }));
-            }
-            Heard::Recorded(done) if Some(done.term) == term => {
-                self.registry = Some(done.registry);
-                self.work.push_back(Work::Granter(granter::Input::Recorded(done.grant)));
-            }
-            // Of an earlier term: for nobody.
-            Heard::Round(_) | Heard::Recorded(_) => {}
-        }
-    }
-
-    fn message(&mut self, from: &PeerIdentity, message: pb::GateMessage) {
-        let Some(read) = wire::read(from, message) else {
-            return tracing::warn!(peer = %from.node, "a message about gates cannot be read");
-        };
-        let (node, lineage) = (from.node, from.lineage);
-        let peer = gate::Input::Peer { node, lineage, open_for: None };
-        self.work.push_back(Work::Gate(peer));
-        let work = match read {
-            Read::Renewal(renewal) => Work::Granter(granter::Input::Renewal(renewal)),
-            Read::Answer(answer) => Work::Granter(granter::Input::Answer(answer)),
-            Read::Grant(grant) => {
-                let grant = wire::addressed(grant, self.holder.node);
-                self.note_lease(from.node, &grant);
-                Work::Gate(gate::Input::Grant(grant))
-            }
-            Read::Refusal(refusal) => Work::Gate(gate::Input::Refusal(refusal)),
-            Read::Question(question) => Work::Gate(gate::Input::Question(question)),
-            Read::Lineage(chain) => Work::Gate(gate::Input::Chain(chain)),
-            Read::AskLineage => {
-                let chain = self.gate.gate().chain().clone();
-                return self.member().registry.tell(node, wire::chain(&chain));
-            }
-        };
-        self.work.push_back(work);
-    }
-
-    /// What the journal says of the lease that this grant may open or extend.
-    fn note_lease(&mut self, granter: NodeId, grant: &Grant) {
-        self.lease = self.sent.get(&grant.request).map(|sent| GateLease {
-            grant: grant.grant.number,
-            granter: granter.0,
-            term: grant.grant.term,
-            sent: *sent,
-            ttl: grant.ttl.0 * NANOS,
-            until: 0,
+            Office { node, gate, group, term, patience }
         });
     }
-
-    // --- Carrying out ---------------------------------------------------------------------------
 
     /// The two clocks must be of one moment, so the step goes by the reading that was compared.
     async fn compare_clocks(&mut self) {
         let Some((now, monotonic)) = clock::both() else { return };
-        let input = gate::Input::Clocks { monotonic };
-        let actions = self.gate.gate().step(Millis(now / NANOS), input);
+        let actions = self.decides.compare_clocks(&mut self.gate.gate(), now, monotonic);
         for action in actions {
-            self.act(action, now).await;
+            self.act(action).await;
         }
     }
 
     async fn carry_out_all(&mut self) {
-        while let Some(work) = self.work.pop_front() {
-            match work {
-                Work::Gate(input) => {
-                    // Read before the step: a request is never younger than it says.
-                    let now = clock::boottime_ns();
-                    let actions = self.gate.gate().step(Millis(now / NANOS), input);
-                    for action in actions {
-                        self.act(action, now).await;
-                    }
-                }
-                Work::Granter(input) => self.grant(input),
+        loop {
+            let now = clock::boottime_ns();
+            let Some(actions) = self.decides.step(&mut self.gate.gate(), now) else { return };
+            for action in actions {
+                self.act(action).await;
             }
         }
     }
 
-    async fn act(&mut self, action: gate::Action, now: u64) {
-        use gate::Action as A;
+    async fn act(&mut self, action: Action) {
         match action {
-            A::SaveLineage(chain) => self.save(chain).await,
-            A::SavePromise(activation) => self.promise(activation).await,
-            A::RefusePart(reasons) => tracing::warn!(?reasons, "takes no part in an activation"),
-            A::Request(to, renewal) => {
-                self.sent.insert(renewal.request, now);
-                while self.sent.len() > REMEMBERED {
-                    self.sent.pop_first();
-                }
-                if to == self.holder.node {
-                    self.work.push_back(Work::Granter(granter::Input::Renewal(renewal)));
-                } else {
-                    self.member().registry.tell(to, wire::renewal(&renewal));
-                }
+            Action::SaveLineage(chain) => self.save(chain).await,
+            Action::SavePromise(activation) => self.promise(activation).await,
+            Action::RefusePart(reasons) => {
+                tracing::warn!(?reasons, "takes no part in an activation");
             }
-            A::Answer(to, answer) if to == self.holder.node => {
-                self.work.push_back(Work::Granter(granter::Input::Answer(answer)));
+            Action::Tell(to, message) => {
+                self.member().registry.tell(to, gate_wire::write(&message));
             }
-            A::Answer(to, answer) => self.member().registry.tell(to, wire::answer(&answer)),
-            A::AskChain(node) => self.member().registry.tell(node, wire::ask_lineage()),
-            A::Opened { grant, until } => self.opened(grant, until),
-            A::Extended { until } => {
-                if let Some(lease) = self.lease_until(until) {
-                    self.node.journal.write(&Event::GateExtended(lease));
+            Action::Round { term, node, request } => {
+                if let Some(office) = self.office_of(term) {
+                    office.round(node, request);
                 }
             }
-            A::Closed(why) => self.closed(&why),
+            Action::Record { term, opening } => {
+                if let Some(office) = self.office_of(term) {
+                    office.record(opening);
+                }
+            }
+            Action::Opened(grant, lease) => self.opened(grant, lease),
+            Action::Extended(lease) => {
+                if let Some(lease) = lease {
+                    self.node.journal.write(&Event::GateExtended(journal_lease(lease)));
+                }
+            }
+            Action::Closed(why) => self.closed(&why),
         }
     }
 
-    fn lease_until(&self, until: Millis) -> Option<GateLease> {
-        self.lease.map(|lease| GateLease { until: until.0 * NANOS, ..lease })
+    fn office_of(&self, term: u64) -> Option<&Office> {
+        self.office.as_ref().filter(|office| office.term == term)
     }
 
-    fn opened(&mut self, grant: GrantId, until: Millis) {
+    fn opened(&mut self, grant: GrantId, lease: Option<Lease>) {
         tracing::info!(term = grant.term, grant = grant.number, "the gate is open");
         // The journal knows before any group may serve.
-        if let Some(lease) = self.lease_until(until) {
-            self.node.journal.write(&Event::GateOpened(lease));
+        if let Some(lease) = lease {
+            self.node.journal.write(&Event::GateOpened(journal_lease(lease)));
         }
         self.publish();
     }
@@ -314,7 +196,7 @@ impl Keeper {
         let saving = move || root.save_lineage(last, beside);
         match tokio::task::spawn_blocking(saving).await {
             Ok(Ok(())) => {
-                self.work.push_back(Work::Gate(gate::Input::LineageSaved(last)));
+                self.decides.take_in(Heard::LineageSaved(last));
                 self.node.journal.set_lineage(last);
                 let member = self.member();
                 member.peers.adopt(chain);
@@ -322,7 +204,7 @@ impl Keeper {
             }
             Ok(Err(fault)) => {
                 tracing::error!(%fault, "save the newest lineage");
-                self.work.push_back(Work::Gate(gate::Input::StoreFailed));
+                self.decides.take_in(Heard::StoreFailed);
             }
             // The runtime ends.
             Err(_) => {}
@@ -337,64 +219,27 @@ impl Keeper {
         match saved {
             Ok(Ok(())) => {
                 tracing::warn!(%activation, "takes part in an unfenced activation");
-                self.work.push_back(Work::Gate(gate::Input::PromiseSaved(activation)));
+                self.decides.take_in(Heard::PromiseSaved(activation));
             }
             Ok(Err(fault)) => {
                 tracing::error!(%fault, "save a promise");
-                self.work.push_back(Work::Gate(gate::Input::StoreFailed));
+                self.decides.take_in(Heard::StoreFailed);
             }
             // The runtime ends.
             Err(_) => {}
         }
     }
 
-    fn grant(&mut self, input: granter::Input) {
-        let Some(registry) = &self.registry else { return };
-        let Some((granter, office)) = &mut self.granter else { return };
-        let now = clock::boottime();
-        let actions = granter.step(now, registry, input);
-        *self.gate.confirmation.lock().expect(UNPOISONED) =
-            Some(granter.confirmation(now, registry));
-        let office = office.clone();
-        for action in actions {
-            self.act_for_granter(&office, action);
-        }
-    }
-
-    fn act_for_granter(&mut self, office: &Office, action: granter::Action) {
-        use granter::Action as A;
-        let own = self.holder.node;
-        let work = match action {
-            A::Round { node, request } => return office.round(node, request),
-            A::Record(opening) => return office.record(opening),
-            A::Ask(to, question) if to == own => gate::Input::Question(question),
-            A::Refuse(to, refusal) if to == own => gate::Input::Refusal(refusal),
-            A::Send(to, grant) if to == own => {
-                self.note_lease(own, &grant);
-                gate::Input::Grant(grant)
-            }
-            A::Ask(to, question) => return self.tell(to, wire::question(&question)),
-            A::Refuse(to, refusal) => return self.tell(to, wire::refusal(&refusal)),
-            A::Send(to, grant) => return self.tell(to, wire::grant(&grant)),
-        };
-        self.work.push_back(Work::Gate(work));
-    }
-
-    fn tell(&self, to: NodeId, message: pb::GateMessage) {
-        self.member().registry.tell(to, message);
-    }
-
     // --- The groups -----------------------------------------------------------------------------
 
     /// Lets every group know where the gate was opened or closed, and shows who leads the control
-    /// group.
+    /// group and whether it may grant.
     fn publish(&mut self) {
-        *self.gate.leader.lock().expect(UNPOISONED) = self.last_look.leader;
-        if self.granter.is_none() {
-            *self.gate.confirmation.lock().expect(UNPOISONED) = None;
-        }
+        *self.gate.leader.lock().expect(UNPOISONED) = self.decides.leader();
+        *self.gate.confirmation.lock().expect(UNPOISONED) =
+            self.decides.confirmation(clock::boottime());
         let open = self.gate.closed().is_none();
-        if std::mem::replace(&mut self.last_look.open, open) == open {
+        if !self.decides.turned(open) {
             return;
         }
         for group in self.member().registry.groups() {
@@ -404,6 +249,18 @@ impl Keeper {
                 tokio::spawn(step_down(group));
             }
         }
+    }
+}
+
+fn journal_lease(lease: Lease) -> GateLease {
+    let Lease { grant, granter, sent, ttl, until } = lease;
+    GateLease {
+        grant: grant.number,
+        granter: granter.0,
+        term: grant.term,
+        sent,
+        ttl: ttl.0 * NANOS,
+        until: until.0 * NANOS,
     }
 }
 
@@ -427,9 +284,9 @@ pub fn settle(node: &Node, group: &Group) {
     let control = node.control();
     let control = control.as_deref();
     let leads = group.role().0 == Role::Leader;
-    let full = !leads && policy::is_full(control, node.id(), led_here(member, database));
-    let allowed = open && !full && policy::may_be_active(control, node.id(), database);
-    group.allow_campaign(allowed);
+    let led = led_here(member, database);
+    let allowed = eligibility::may_campaign(control, node.id(), database, leads, led);
+    group.allow_campaign(open && allowed);
     group.allow_mount(open);
 }
 

@@ -1,4 +1,4 @@
-//! The granter's shell: quorum rounds and records, while the control group is led here.
+//! What the granter needs of a quorum: rounds and records, while the control group is led here.
 //!
 //! A granter is as old as its term of office and knows nothing of earlier ones. What it needs of a
 //! quorum is asked for by tasks of their own, which come back through the inbox and name their
@@ -8,40 +8,19 @@ use std::sync::Arc;
 
 use active_manager::control::command::OpenGate;
 use active_manager::control::{Command, ControlState, Order, Outcome, Response};
-use bytes::Bytes;
 use dac::granter::Opening;
-use dag_types::{DatabaseId, GrantId, NodeId, Registry};
+use dac::keeper::Heard;
+use dac::message::Holder;
+use dag_types::{DatabaseId, NodeId, Registry};
 use prost::Message as _;
 use replication::Group;
 use tokio::time::Instant;
 
-use super::{Heard, NodeGate};
+use super::NodeGate;
 use crate::clock;
 use crate::journal::{BootOf, Event};
 use crate::machine::View;
 use crate::node::Node;
-
-/// A quorum round that was done.
-pub struct RoundDone {
-    /// The term of the granter that wanted it.
-    pub term: u64,
-    /// Who had asked.
-    pub node: NodeId,
-    /// Which of its requests.
-    pub request: u64,
-    /// The control state at the round's read index.
-    pub registry: Registry,
-}
-
-/// The record of an opening that is committed.
-pub struct Recorded {
-    /// The term of the granter that wanted it.
-    pub term: u64,
-    /// Which opening.
-    pub grant: GrantId,
-    /// The control state that holds it.
-    pub registry: Registry,
-}
 
 /// The control group as its leader's granter uses it.
 #[derive(Clone)]
@@ -66,7 +45,7 @@ impl Office {
             }
             let Some(registry) = office.registry().await else { return };
             let term = office.term;
-            office.gate.tell(Heard::Round(RoundDone { term, node, request, registry }));
+            office.gate.tell(Heard::Round { term, node, request, registry });
         });
     }
 
@@ -79,22 +58,14 @@ impl Office {
             }
             let Some(registry) = office.registry().await else { return };
             let (term, grant) = (office.term, opening.grant);
-            office.gate.tell(Heard::Recorded(Recorded { term, grant, registry }));
+            office.gate.tell(Heard::Recorded { term, grant, registry });
         });
     }
 
     async fn commit(&self, opening: &Opening) -> bool {
         let Opening { grant, holder, lineage } = *opening;
-        let order = Order::OpenGate(OpenGate {
-            node: holder.node.0,
-            store: Bytes::copy_from_slice(&holder.store.0),
-            boot_counter: holder.boot.counter,
-            boot_id: holder.boot.id,
-            epoch: lineage.epoch,
-            activation: Bytes::copy_from_slice(&lineage.activation.0),
-            grant_term: grant.term,
-            grant_number: grant.number,
-        });
+        let Holder { node, store, boot } = holder;
+        let order = Order::OpenGate(OpenGate::new(node, store, boot, lineage, grant));
         let who = format!("node {}", self.node.id());
         let (at_ms, order) = (clock::wall().0, Some(order));
         let command = Command { at_ms, who, order, ..Command::default() }.encode_to_vec();

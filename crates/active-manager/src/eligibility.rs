@@ -1,7 +1,40 @@
-//! Which copies of this node may become active while its gate is open.
+//! Which copies of a node may become active while its gate is open, and which starts of nodes the
+//! control leader still has to register. Both are asked again whenever the control log went on.
 
-use active_manager::control::{ActivationPolicy, ControlState};
-use dag_types::{DatabaseId, NodeId};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use dag_types::{Boot, DatabaseId, NodeId, StoreId};
+
+use crate::control::{ActivationPolicy, ControlState};
+
+/// Whether the copy on a node may ask for votes or be handed leadership, while the node's gate is
+/// open. `leads`: it leads already, and keeps what it has; `led`: other mailbox databases that are
+/// led on the node.
+pub fn may_campaign(
+    control: Option<&ControlState>,
+    node: NodeId,
+    database: DatabaseId,
+    leads: bool,
+    led: usize,
+) -> bool {
+    (leads || !is_full(control, node, led)) && may_be_active(control, node, database)
+}
+
+/// The starts that were seen and are greater than the registered ones. `seen` holds the greatest
+/// start of each node, with the store that it was seen from: another store is registered by a
+/// person or not at all.
+pub fn unregistered_starts(
+    state: &ControlState,
+    seen: &BTreeMap<NodeId, (StoreId, Boot)>,
+) -> Vec<(NodeId, StoreId, Boot)> {
+    let nodes = state.nodes.iter().filter_map(|node| {
+        let (store, boot) = *seen.get(&node.id())?;
+        let newer = store == node.store() && boot.counter > node.boot_counter;
+        newer.then_some((node.id(), store, boot))
+    });
+    nodes.collect()
+}
 
 /// Whether a node serves as many databases as it may. A failover elsewhere counts too: else the
 /// last node of many would be buried under all of them.

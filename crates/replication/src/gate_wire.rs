@@ -4,62 +4,69 @@
 //! answer is taken as that node's, of that disk and that start.
 
 use bytes::Bytes;
-use dac::message::{Answer, Grant, Holder, NotGranted, Question, QuestionId, Refusal, Renewal};
+use dac::message::{
+    Answer, Grant, Holder, Message, NotGranted, Question, QuestionId, Refusal, Renewal,
+};
 use dag_api::peer::v1 as pb;
 use dag_api::peer::v1::GateRefusalReason as Reason;
-use dag_api::peer::v1::gate_message::Message;
+use dag_api::peer::v1::gate_message::Message as Wire;
 use dag_format::links;
 use dag_types::{ActivationId, Boot, GrantId, Lineage, LineageChain, Millis, NodeId, StoreId};
-use replication::peer::PeerIdentity;
 
-/// A message that was read.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Read {
-    Renewal(Renewal),
-    Grant(Grant),
-    Refusal(Refusal),
-    Question(Question),
-    Answer(Answer),
-    AskLineage,
-    Lineage(LineageChain),
-}
+use crate::peer::PeerIdentity;
 
-/// Reads a message of this sender; none for one that is malformed or of a newer version.
-pub fn read(from: &PeerIdentity, message: pb::GateMessage) -> Option<Read> {
+/// Reads a message of this sender to the node `own`; none for one that is malformed or of a newer
+/// version.
+pub fn read(from: &PeerIdentity, own: NodeId, message: pb::GateMessage) -> Option<Message> {
     let holder = Holder { node: from.node, store: from.store, boot: from.boot };
     Some(match message.message? {
-        Message::Renewal(renewal) => Read::Renewal(Renewal {
+        Wire::Renewal(renewal) => Message::Renewal(Renewal {
             request: renewal.request,
             holder,
             lineage: lineage(renewal.lineage)?,
             holds: renewal.opening.map(grant_id),
         }),
-        Message::Grant(grant) => Read::Grant(read_grant(grant)?),
-        Message::Refusal(refusal) => Read::Refusal(read_refusal(refusal)?),
-        Message::Question(question) => Read::Question(Question {
+        Wire::Grant(grant) => Message::Grant(read_grant(own, grant)?),
+        Wire::Refusal(refusal) => Message::Refusal(read_refusal(refusal)?),
+        Wire::Question(question) => Message::Question(Question {
             id: QuestionId { term: question.control_term, number: question.number },
             from: from.node,
             lineage: lineage(question.lineage)?,
         }),
-        Message::Answer(answer) => Read::Answer(Answer {
+        Wire::Answer(answer) => Message::Answer(Answer {
             id: QuestionId { term: answer.control_term, number: answer.number },
             holder,
             lineage: lineage(answer.lineage)?,
             held: answer.left_ms.map(Millis),
         }),
-        Message::AskLineage(_) => Read::AskLineage,
-        Message::Lineage(chain) => {
-            Read::Lineage(links::chain_of(lineage(chain.last)?, &chain.links).ok()?)
+        Wire::AskLineage(_) => Message::AskLineage,
+        Wire::Lineage(chain) => {
+            Message::Lineage(links::chain_of(lineage(chain.last)?, &chain.links).ok()?)
         }
     })
 }
 
-fn read_grant(grant: pb::GateGrant) -> Option<Grant> {
+/// A message as it travels.
+pub fn write(message: &Message) -> pb::GateMessage {
+    let message = match message {
+        Message::Renewal(said) => renewal(said),
+        Message::Grant(said) => grant(said),
+        Message::Refusal(said) => refusal(said),
+        Message::Question(said) => question(said),
+        Message::Answer(said) => answer(said),
+        Message::AskLineage => Wire::AskLineage(pb::LineageAsk {}),
+        Message::Lineage(said) => chain(said),
+    };
+    pb::GateMessage { message: Some(message) }
+}
+
+/// A grant that arrived is for the node that it arrived at. The disk and the start that it names stay
+/// as they came.
+fn read_grant(own: NodeId, grant: pb::GateGrant) -> Option<Grant> {
     Some(Grant {
         request: grant.request,
-        // Set to the reader by whoever reads it: see `addressed`.
         holder: Holder {
-            node: NodeId::default(),
+            node: own,
             store: StoreId::from_slice(&grant.store)?,
             boot: Boot { counter: grant.boot_counter, id: grant.boot_id },
         },
@@ -67,11 +74,6 @@ fn read_grant(grant: pb::GateGrant) -> Option<Grant> {
         grant: grant_id(grant.opening?),
         ttl: Millis(grant.ttl_ms),
     })
-}
-
-/// A grant that arrived at this node. The disk and the start that it names stay as they came.
-pub fn addressed(grant: Grant, own: NodeId) -> Grant {
-    Grant { holder: Holder { node: own, ..grant.holder }, ..grant }
 }
 
 fn read_refusal(refusal: pb::GateRefusal) -> Option<Refusal> {
@@ -99,16 +101,16 @@ fn read_refusal(refusal: pb::GateRefusal) -> Option<Refusal> {
     Some(Refusal { request: refusal.request, why })
 }
 
-pub fn renewal(renewal: &Renewal) -> pb::GateMessage {
-    envelope(Message::Renewal(pb::GateRenewal {
+fn renewal(renewal: &Renewal) -> Wire {
+    Wire::Renewal(pb::GateRenewal {
         request: renewal.request,
         lineage: wire_lineage(renewal.lineage),
         opening: renewal.holds.map(wire_grant),
-    }))
+    })
 }
 
-pub fn grant(grant: &Grant) -> pb::GateMessage {
-    envelope(Message::Grant(pb::GateGrant {
+fn grant(grant: &Grant) -> Wire {
+    Wire::Grant(pb::GateGrant {
         request: grant.request,
         lineage: wire_lineage(grant.lineage),
         opening: Some(wire_grant(grant.grant)),
@@ -116,10 +118,10 @@ pub fn grant(grant: &Grant) -> pb::GateMessage {
         store: Bytes::copy_from_slice(&grant.holder.store.0),
         boot_counter: grant.holder.boot.counter,
         boot_id: grant.holder.boot.id,
-    }))
+    })
 }
 
-pub fn refusal(refusal: &Refusal) -> pb::GateMessage {
+fn refusal(refusal: &Refusal) -> Wire {
     let mut wire = pb::GateRefusal { request: refusal.request, ..pb::GateRefusal::default() };
     let boot = |boot: &Boot| Some(pb::GateBoot { counter: boot.counter, id: boot.id });
     let reason = match &refusal.why {
@@ -155,37 +157,29 @@ pub fn refusal(refusal: &Refusal) -> pb::GateMessage {
         }
     };
     wire.reason = reason.into();
-    envelope(Message::Refusal(wire))
+    Wire::Refusal(wire)
 }
 
-pub fn question(question: &Question) -> pb::GateMessage {
-    envelope(Message::Question(pb::GateQuestion {
+fn question(question: &Question) -> Wire {
+    Wire::Question(pb::GateQuestion {
         control_term: question.id.term,
         number: question.id.number,
         lineage: wire_lineage(question.lineage),
-    }))
+    })
 }
 
-pub fn answer(answer: &Answer) -> pb::GateMessage {
-    envelope(Message::Answer(pb::GateAnswer {
+fn answer(answer: &Answer) -> Wire {
+    Wire::Answer(pb::GateAnswer {
         control_term: answer.id.term,
         number: answer.id.number,
         lineage: wire_lineage(answer.lineage),
         left_ms: answer.held.map(|left| left.0),
-    }))
+    })
 }
 
-pub fn ask_lineage() -> pb::GateMessage {
-    envelope(Message::AskLineage(pb::LineageAsk {}))
-}
-
-pub fn chain(chain: &LineageChain) -> pb::GateMessage {
+fn chain(chain: &LineageChain) -> Wire {
     let (last, links) = (wire_lineage(chain.last()), links::beside(chain));
-    envelope(Message::Lineage(pb::LineageChain { last, links }))
-}
-
-fn envelope(message: Message) -> pb::GateMessage {
-    pb::GateMessage { message: Some(message) }
+    Wire::Lineage(pb::LineageChain { last, links })
 }
 
 fn grant_id(wire: pb::GrantId) -> GrantId {
@@ -224,35 +218,32 @@ mod tests {
         Holder { node: NodeId(2), store: StoreId([2; 16]), boot: BOOT }
     }
 
-    fn back(message: pb::GateMessage) -> Read {
-        read(&sender(), message).expect("readable")
+    fn survives(said: Message) {
+        assert_eq!(read(&sender(), holder().node, write(&said)), Some(said));
     }
 
     #[test]
     fn what_holder_and_granter_say_survives_the_wire() {
         for holds in [None, Some(GRANT)] {
-            let said = Renewal { request: 5, holder: holder(), lineage: LINEAGE, holds };
-            assert_eq!(back(renewal(&said)), Read::Renewal(said));
+            let request = 5;
+            let said = Renewal { request, holder: holder(), lineage: LINEAGE, holds };
+            survives(Message::Renewal(said));
         }
         let id = QuestionId { term: 9, number: 7 };
-        let said = Question { id, from: NodeId(2), lineage: LINEAGE };
-        assert_eq!(back(question(&said)), Read::Question(said));
+        survives(Message::Question(Question { id, from: NodeId(2), lineage: LINEAGE }));
         for held in [None, Some(Millis(0)), Some(Millis(5))] {
             let said = Answer { id, holder: holder(), lineage: LINEAGE, held };
-            assert_eq!(back(answer(&said)), Read::Answer(said));
+            survives(Message::Answer(said));
         }
-        let said = Grant {
+        survives(Message::Grant(Grant {
             request: 5,
             holder: holder(),
             lineage: LINEAGE,
             grant: GRANT,
             ttl: Millis(8000),
-        };
-        let Read::Grant(read) = back(grant(&said)) else { panic!("a grant") };
-        assert_eq!(addressed(read, NodeId(2)), said);
-        let said = LineageChain::first(LINEAGE.activation);
-        assert_eq!(back(chain(&said)), Read::Lineage(said));
-        assert_eq!(back(ask_lineage()), Read::AskLineage);
+        }));
+        survives(Message::Lineage(LineageChain::first(LINEAGE.activation)));
+        survives(Message::AskLineage);
     }
 
     #[test]
@@ -268,24 +259,23 @@ mod tests {
             NotGranted::NotConfirmed("site beta is silent".into()),
             NotGranted::NotTheLastOpening(GRANT),
         ] {
-            let said = Refusal { request: 5, why };
-            assert_eq!(back(refusal(&said)), Read::Refusal(said));
+            survives(Message::Refusal(Refusal { request: 5, why }));
         }
     }
 
     #[test]
     fn a_message_without_its_facts_says_nothing() {
         let empty = [
-            Message::Renewal(pb::GateRenewal::default()),
-            Message::Grant(pb::GateGrant::default()),
-            Message::Refusal(pb::GateRefusal::default()),
-            Message::Question(pb::GateQuestion::default()),
-            Message::Answer(pb::GateAnswer::default()),
-            Message::Lineage(pb::LineageChain::default()),
+            Wire::Renewal(pb::GateRenewal::default()),
+            Wire::Grant(pb::GateGrant::default()),
+            Wire::Refusal(pb::GateRefusal::default()),
+            Wire::Question(pb::GateQuestion::default()),
+            Wire::Answer(pb::GateAnswer::default()),
+            Wire::Lineage(pb::LineageChain::default()),
         ];
-        for message in empty {
-            assert_eq!(read(&sender(), envelope(message)), None);
+        let empty = empty.into_iter().map(Some).chain([None]);
+        for message in empty.map(|message| pb::GateMessage { message }) {
+            assert_eq!(read(&sender(), NodeId(2), message), None);
         }
-        assert_eq!(read(&sender(), pb::GateMessage::default()), None);
     }
 }
