@@ -26,12 +26,24 @@ pub struct Entry {
     pub node: u64,
     /// Which start of it.
     pub boot: BootOf,
+    /// What the node's own clock read, where it is not that of `at`: simulated nodes have clocks that
+    /// run apart, and `at` is then the time that all share. Leases, and the deadlines of answers,
+    /// are of the node's own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Nanos>,
     /// The newest lineage that the node knows; absent before it knows any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<LineageText>,
     /// What happened.
     #[serde(flatten)]
     pub event: Event,
+}
+
+impl Entry {
+    /// When it happened by the node's own clock.
+    pub fn own_time(&self) -> Nanos {
+        self.clock.unwrap_or(self.at)
+    }
 }
 
 /// A start of a node, as [`dag_types::Boot`].

@@ -12,13 +12,15 @@ use crate::damage::Atlas;
 use crate::nemesis::{DiskCall, Fault, Planned};
 use crate::network::sides;
 use crate::node::Assigned;
-use crate::shape::{CLIENTS, NODES, WITNESS, mailbox_databases, site};
+use crate::shape::{CLIENTS, DATA_NODES, NODES, WITNESS, mailbox_databases, site};
 use crate::stray;
 use crate::work::Client;
 use crate::world::World;
 
 /// What each call of a disk takes longer while a voter is waited for.
 const VOTERS_DISK: Duration = Duration::from_millis(4);
+/// After how long the site that has power again starts, in a blackout.
+const BACK_MS: u64 = 50;
 /// The longest pause of somebody who reads on at an old leader.
 const READ_ON_MS: u64 = 40;
 
@@ -189,6 +191,20 @@ impl UnderWay {
                 }
                 // It is noted when the power really goes.
                 None
+            }
+            Fault::Blackout { site: dead } => {
+                let data: Vec<u64> = (1..=DATA_NODES).collect();
+                let (dark, soon): (Vec<u64>, Vec<u64>) =
+                    data.into_iter().partition(|node| site(*node) == dead);
+                let soon = self.down(world, &soon, BACK_MS, true);
+                let dark = self.down(world, &dark, for_ms, true);
+                let felt: Vec<u64> = [soon, dark].into_iter().flatten().flatten().collect();
+                (!felt.is_empty()).then_some(felt)
+            }
+            Fault::Sleep { node } => {
+                let felt = self.pause(world, node, for_ms)?;
+                world.nodes.get_mut(&node)?.sleeps = true;
+                Some(felt)
             }
             Fault::Pause { node } => self.pause(world, node, for_ms),
             Fault::PauseLeader { database } => {

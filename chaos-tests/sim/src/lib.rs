@@ -10,10 +10,11 @@
 //! | --- | --- |
 //! | [`schedule`], [`nemesis`] | what a run is made from, and the catalogue of faults |
 //! | [`world`], [`node`], [`network`], [`power`] | time, nodes, links and disks |
+//! | [`founding`], [`gate`], [`gates`] | the DAG's first records; each node's gate; what no gate may ever do |
 //! | [`server`], [`work`] | the front-end service's stand-in, and the clients |
 //! | [`faults`], [`damage`], [`heal`], [`run`] | faults, healing, the phases of a run and its verdict |
 //! | [`promise`] | what a copy told, and must still know after a loss of power |
-//! | [`stale`], [`stray`], [`upgrade`] | scenes without dice: an old leader, a foreign copy, a newer entry |
+//! | [`leases`], [`stale`], [`stray`], [`upgrade`] | scenes without dice: a silent site and clocks that run apart, an old leader, a foreign copy, a newer entry |
 //! | [`minimise`] | a failing schedule made small |
 //!
 //! Why it has an executor of its own: `docs/decisions/0004-simulation.md`.
@@ -21,7 +22,11 @@
 pub mod damage;
 pub mod dice;
 pub mod faults;
+pub mod founding;
+pub mod gate;
+pub mod gates;
 pub mod heal;
+pub mod leases;
 pub mod machines;
 pub mod minimise;
 pub mod mutants;

@@ -212,6 +212,8 @@ struct Totals {
     simulated_ms: AtomicU64,
     operations: AtomicU64,
     faults: AtomicU64,
+    /// Gates that running nodes closed under faults, gates that opened, and runs with such closings.
+    gates: [AtomicU64; 3],
     /// The least of one run.
     least: Mutex<Option<(u64, usize)>>,
     stop: AtomicBool,
@@ -253,12 +255,15 @@ fn many(seeds: Seeds, jobs: usize, out: &Path) -> anyhow::Result<bool> {
     let (least_ms, least_faults) = least.unwrap_or_default();
     println!(
         "{runs} schedules in {seconds:.1} s ({:.0} a minute), {} simulated s, {} operations, {} \
-         faults, in each at least {least_ms} simulated ms and {least_faults} faults, {} more with \
+         faults, {} gates lapsed under them ({} runs) and {} opened, in each at least {least_ms} simulated ms and {least_faults} faults, {} more with \
          too few faults, {} failing {failing:?}",
         runs as f64 / seconds * 60.0,
         totals.simulated_ms.load(Ordering::Relaxed) / 1000,
         totals.operations.load(Ordering::Relaxed),
         totals.faults.load(Ordering::Relaxed),
+        totals.gates[0].load(Ordering::Relaxed),
+        totals.gates[2].load(Ordering::Relaxed),
+        totals.gates[1].load(Ordering::Relaxed),
         totals.short.load(Ordering::Relaxed),
         failing.len(),
     );
@@ -284,6 +289,9 @@ fn one(seed: u64, seeds: &Seeds, totals: &Totals, out: &Path) -> anyhow::Result<
     totals.simulated_ms.fetch_add(outcome.simulated_ms, Ordering::Relaxed);
     totals.operations.fetch_add(outcome.history.operations.len() as u64, Ordering::Relaxed);
     totals.faults.fetch_add(outcome.faults as u64, Ordering::Relaxed);
+    totals.gates[0].fetch_add(outcome.gates.0, Ordering::Relaxed);
+    totals.gates[1].fetch_add(outcome.gates.1, Ordering::Relaxed);
+    totals.gates[2].fetch_add(u64::from(outcome.gates.0 > 0), Ordering::Relaxed);
     {
         let mut least = totals.least.lock().unwrap_or_else(|poison| poison.into_inner());
         let (ms, faults) = least.unwrap_or((u64::MAX, usize::MAX));

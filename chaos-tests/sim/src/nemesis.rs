@@ -6,6 +6,8 @@
 //! | crash of a voter | power loss right after a vote was told of, on a slow disk |
 //! | kill | the process ends; what was written stays |
 //! | pause | a stopped process or a virtual machine that was moved; its clock goes on |
+//! | sleep | a machine that was suspended: only BOOTTIME goes on |
+//! | blackout | power loss of all data nodes, of which one site stays dead: the witness runs on |
 //! | one-way cut, isolated node, isolated leader, site cut | networks that lose one or both directions |
 //! | stale leader | a machine that is starved of its processor, cut off, and still asked by clients |
 //! | reset | connections break and can be made again at once |
@@ -26,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 use crate::schedule::Weather;
-use crate::shape::{FIRST_DATABASE, LAST_DATABASE, NODES};
+use crate::shape::{DATA_NODES, FIRST_DATABASE, LAST_DATABASE, NODES};
 
 /// A fault and its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +64,11 @@ pub enum Fault {
         /// 0 or 1.
         site: u64,
     },
+    /// All data nodes lose power, and one site gets it back only at the end.
+    Blackout {
+        /// 0 or 1: the site that stays dead.
+        site: u64,
+    },
     /// A node's process ends.
     Kill {
         /// Which.
@@ -74,6 +81,11 @@ pub enum Fault {
     },
     /// A node stands still.
     Pause {
+        /// Which.
+        node: u64,
+    },
+    /// A node's machine is suspended.
+    Sleep {
         /// Which.
         node: u64,
     },
@@ -222,10 +234,12 @@ impl Fault {
             Self::PowerCut { .. } => "power_cut",
             Self::CrashAll => "crash_all",
             Self::CrashSite { .. } => "crash_site",
+            Self::Blackout { .. } => "blackout",
             Self::Kill { .. } => "kill",
             Self::CrashLeader { .. } => "crash_leader",
             Self::CrashVoter { .. } => "crash_voter",
             Self::Pause { .. } => "pause",
+            Self::Sleep { .. } => "sleep",
             Self::PauseLeader { .. } => "pause_leader",
             Self::OneWayCut { .. } => "one_way_cut",
             Self::Isolate { .. } => "isolate",
@@ -325,8 +339,24 @@ pub fn draw(dice: &mut Dice, weather: &Weather, within_ms: u64) -> Vec<Planned> 
             (dice.between(100, within_ms - 1_000), duration(dice, &fault, weather));
         planned.push(Planned { at_ms, for_ms, fault });
     }
+    if !planned.iter().any(|planned| planned.ends_a_lease(weather, within_ms)) {
+        let fault = Fault::Isolate { node: dice.between(1, DATA_NODES), clients: false };
+        let for_ms = weather.outlasting_ms() + 200;
+        let at_ms = dice.between(100, within_ms - for_ms - 100);
+        planned.push(Planned { at_ms, for_ms, fault });
+    }
     planned.sort_by_key(|planned| planned.at_ms);
     planned
+}
+
+impl Planned {
+    /// Whether a data node is cut off for so long, before the faults are over, that its gate closes,
+    /// unless another fault has closed it before.
+    pub fn ends_a_lease(&self, weather: &Weather, within_ms: u64) -> bool {
+        let until = (self.at_ms + self.for_ms).min(within_ms);
+        let cuts = matches!(self.fault, Fault::Isolate { node, .. } if node <= DATA_NODES);
+        cuts && until.saturating_sub(self.at_ms) >= weather.outlasting_ms()
+    }
 }
 
 /// A run with fewer faults than these does not count; so many at least are drawn that nothing but the
@@ -334,7 +364,7 @@ pub fn draw(dice: &mut Dice, weather: &Weather, within_ms: u64) -> Vec<Planned> 
 pub const FAULTS_MIN: usize = 5;
 
 /// Kinds of faults.
-pub const KINDS: u64 = 26;
+pub const KINDS: u64 = 28;
 
 fn draw_fault(dice: &mut Dice, kind: u64, weather: &Weather) -> Fault {
     let node = dice.between(1, NODES);
@@ -370,14 +400,34 @@ fn draw_fault(dice: &mut Dice, kind: u64, weather: &Weather) -> Fault {
         21 => Fault::PauseLeader { database },
         22 => Fault::Forged { node: victim, draw },
         23 => Fault::StaleLeader { database, permille: *dice.pick(&[100, 200, 300]) },
+        25 => Fault::Sleep { node },
+        26 => Fault::Blackout { site },
         24 => Fault::CrashVoter { database, votes: dice.below(3) },
         _ => Fault::StrayGeneration { database },
     }
 }
 
+/// Whether it lasts, at times, longer than a lease: else gates would close at restarts alone.
+fn may_outlast(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Isolate { .. }
+            | Fault::IsolateLeader { .. }
+            | Fault::SiteCut { .. }
+            | Fault::OneWayCut { .. }
+            | Fault::Pause { .. }
+            | Fault::PauseLeader { .. }
+            | Fault::Sleep { .. }
+    )
+}
+
 fn duration(dice: &mut Dice, fault: &Fault, weather: &Weather) -> u64 {
-    let election = weather.timeouts_ms.2;
+    let (election, lease) = (weather.timeouts_ms.2, weather.outlasting_ms());
+    if may_outlast(fault) && dice.chance(250) {
+        return dice.between(lease, lease * 3 / 2);
+    }
     match fault {
+        Fault::Blackout { .. } => dice.between(lease, lease * 5 / 2),
         Fault::CrashAll | Fault::CrashSite { .. } => dice.between(20, 600),
         Fault::Crash { .. } | Fault::Kill { .. } | Fault::CrashLeader { .. } => {
             *dice.pick(&[5, 50, election, election * 3])

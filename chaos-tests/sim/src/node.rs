@@ -6,11 +6,14 @@
 //! ticks, a fast clock gives more, and dropping the runtime ends every task of the node wherever it
 //! stands: a crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use active_manager::control::ControlState;
+use dac::message::Holder;
 use dag_types::{
     ActivationId, Boot, DagId, DatabaseId, Generation, Lineage, LogId, Millis, NodeId, ReplicaId,
     StoreId,
@@ -33,7 +36,10 @@ use storage::volume::{Pumped, Volume, VolumeDriver, VolumeOptions};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use history::journal;
+
 use crate::dice::Dice;
+use crate::gate::{self, SimGate};
 use crate::machines::{ControlMachine, MailboxMachine};
 use crate::network::Network;
 use crate::power::PowerDisk;
@@ -48,6 +54,31 @@ pub type Rt = DeterministicRng<TokioRuntime>;
 pub const LINEAGE: Lineage = Lineage { epoch: 1, activation: ActivationId([1; 16]) };
 /// The DAG of a run.
 pub const DAG: DagId = DagId([7; 16]);
+
+/// Nanoseconds of a millisecond.
+pub const NANOS: u64 = 1_000_000;
+/// What BOOTTIME reads when a node starts: a machine runs for a while before its daemon does.
+const SWITCHED_ON: u64 = 100_000;
+
+/// A node's clocks, which the world moves.
+#[derive(Debug)]
+pub struct Clock {
+    boottime: AtomicU64,
+    /// For how long of it the machine slept.
+    asleep: AtomicU64,
+}
+
+impl Clock {
+    /// Milliseconds since the machine started, sleep included.
+    pub fn boottime(&self) -> Millis {
+        Millis(self.boottime.load(Ordering::SeqCst))
+    }
+
+    /// The same without the time that the machine slept.
+    pub fn monotonic(&self) -> Millis {
+        Millis(self.boottime().0 - self.asleep.load(Ordering::SeqCst))
+    }
+}
 
 /// A copy that a node should hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +105,8 @@ pub struct Node {
     pub clock_permille: u64,
     /// Ticks that it has not been given.
     pub paused_ms: Option<u64>,
+    /// It does not stand still but sleeps: MONOTONIC will not have gone on.
+    pub sleeps: bool,
     /// Milliseconds that its clock made while it ran.
     pub ran_ms: u64,
     /// The same when it last stopped, having started.
@@ -98,12 +131,22 @@ pub struct Shared {
     pub node: u64,
     /// Which start.
     pub boot: Mutex<Boot>,
+    /// Its clocks.
+    pub clock: Arc<Clock>,
     /// What happened on it, with the world's time.
-    pub journal: Mutex<Vec<(u64, GroupEvent)>>,
+    pub journal: Mutex<Vec<(u64, Noted)>>,
     /// What the world looks at.
     pub state: Mutex<Running>,
     disk: PowerDisk,
     trace: Trace,
+}
+
+/// What happened on a node.
+pub enum Noted {
+    /// To one of its copies.
+    Copy(GroupEvent),
+    /// To its gate, by its own clock in nanoseconds.
+    Gate(u64, journal::Event),
 }
 
 /// What a running node has.
@@ -119,6 +162,12 @@ pub struct Running {
     pub not_started: Option<String>,
     /// How often any of these changed.
     pub changes: u64,
+    /// Its gate.
+    pub gate: Option<Arc<SimGate>>,
+    /// The applied control log.
+    pub control: Option<Arc<ControlState>>,
+    /// Databases whose copy here may not lead, whatever the gate says.
+    pub barred: BTreeSet<DatabaseId>,
     place: Option<Place>,
     attached: BTreeMap<DatabaseId, Attached>,
 }
@@ -162,6 +211,7 @@ impl Node {
             life: None,
             clock_permille: 1000,
             paused_ms: None,
+            sleeps: false,
             ran_ms: 0,
             stopped_ran_ms: 0,
             fraction: 0,
@@ -182,6 +232,7 @@ impl Node {
         let shared = Arc::new(Shared {
             node: self.id,
             boot: Mutex::default(),
+            clock: Arc::new(Clock { boottime: SWITCHED_ON.into(), asleep: 0.into() }),
             journal: Mutex::default(),
             state: Mutex::default(),
             disk: self.disk.clone(),
@@ -216,7 +267,7 @@ impl Node {
         } else {
             self.disk.sim().kill();
         }
-        self.paused_ms = None;
+        (self.paused_ms, self.sleeps) = (None, false);
         let mut state = life.shared.state();
         *state = Running { failed: std::mem::take(&mut state.failed), ..Running::default() };
         drop(state);
@@ -235,6 +286,7 @@ impl Node {
         self.fraction %= 1000;
         self.ran_ms += whole;
         for _ in 0..whole {
+            life.shared.clock.boottime.fetch_add(1, Ordering::SeqCst);
             life.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
         }
     }
@@ -242,9 +294,24 @@ impl Node {
     /// Ends a pause: the clock went on meanwhile.
     pub fn resume(&mut self) {
         let Some(paused) = self.paused_ms.take() else { return };
+        let slept = if std::mem::take(&mut self.sleeps) { paused } else { 0 };
         if let Some(life) = &self.life {
+            let clock = &life.shared.clock;
+            clock.boottime.fetch_add(paused, Ordering::SeqCst);
+            clock.asleep.fetch_add(slept, Ordering::SeqCst);
             life.runtime.block_on(tokio::time::advance(Duration::from_millis(paused)));
         }
+    }
+
+    /// What its BOOTTIME clock reads now, also while it stands still.
+    pub fn boottime(&self) -> Option<Millis> {
+        let read = self.life.as_ref()?.shared.clock.boottime();
+        Some(read + Millis(self.paused_ms.unwrap_or(0)))
+    }
+
+    /// Its gate, while it runs.
+    pub fn gate(&self) -> Option<Arc<SimGate>> {
+        self.life.as_ref()?.shared.state().gate.clone()
     }
 
     /// Its number in the random choices of its tasks.
@@ -284,6 +351,34 @@ impl Shared {
         self.state().registry.as_ref()?.get(database)
     }
 
+    /// All groups.
+    pub fn groups(&self) -> Vec<Group> {
+        let registry = self.state().registry.clone();
+        registry.map(|registry| registry.groups()).unwrap_or_default()
+    }
+
+    /// Lets all groups know what the gate and the control log say now.
+    pub fn settle_all(&self) {
+        self.groups().iter().for_each(|group| gate::settle(self, group));
+    }
+
+    /// From now on the copy of a database here does not lead, whatever the gate says.
+    pub fn bar(&self, database: DatabaseId) {
+        self.state().barred.insert(database);
+        if let Some(group) = self.group(database) {
+            group.allow_campaign(false);
+        }
+    }
+
+    /// Writes a line about the gate into the journal.
+    pub fn note(&self, event: journal::Event) {
+        let now = self.trace.now_ns();
+        self.trace.tell(format!("node {} {event:?}", self.node));
+        let noted = Noted::Gate(self.clock.boottime().0 * NANOS, event);
+        let mut journal = self.journal.lock().unwrap_or_else(|poison| poison.into_inner());
+        journal.push((now, noted));
+    }
+
     fn sink(self: &Arc<Self>) -> replication::EventSink {
         let shared = self.clone();
         Arc::new(move |event: GroupEvent| {
@@ -300,7 +395,7 @@ impl Shared {
                     .tell(format!("node {} db {} {other:?}", shared.node, event.database)),
             }
             let mut journal = shared.journal.lock().unwrap_or_else(|poison| poison.into_inner());
-            journal.push((now, event));
+            journal.push((now, Noted::Copy(event)));
         })
     }
 
@@ -323,15 +418,18 @@ impl Shared {
                     state.changes += 1;
                     state.attached.insert(database, attached);
                 }
+                // The gate says more once the group is there.
+                let ungated = database == DatabaseId::CONTROL;
                 let spec = GroupSpec {
                     database,
                     generation: assigned.generation,
                     replica: assigned.replica,
-                    may_campaign: true,
-                    may_mount: true,
+                    may_campaign: ungated,
+                    may_mount: ungated,
                 };
-                if let Err(error) = registry.start(spec, copy, machine(database)).await {
-                    self.note_failed(database, error.to_string());
+                match registry.start(spec, copy, machine(database)).await {
+                    Ok(group) => gate::settle(self, &group),
+                    Err(error) => self.note_failed(database, error.to_string()),
                 }
             }
             Err(fault) => {
@@ -479,12 +577,16 @@ impl BootOf {
         let _driving = Rt::spawn(drive(driver, power, wake, clock, pace_dice, pace));
         let flusher = Arc::new(Flusher::inline(flush_rules(&self.weather)));
         let _flushing = Rt::spawn(flush(flusher.clone(), clock));
-        let peers = known_peers(&root.identity());
+        let peers = Arc::new(known_peers(&root.identity()));
+        let NodeIdentity { node, store, boot, .. } = root.identity();
+        let times = self.weather.lease_times();
+        let gate = Arc::new(SimGate::at_boot(&self.shared, Holder { node, store, boot }, times));
         let registry = Arc::new(Registry::with_runtime::<Rt>(
             options(&self.weather),
             self.network.link(id),
-            Arc::new(peers),
+            peers.clone(),
             self.shared.sink(),
+            Some(gate.clone()),
         ));
         self.network.listen(id, registry.acceptor());
         let engine: Arc<dyn StateEngine> = Arc::new(MapEngine::new(disk));
@@ -492,8 +594,10 @@ impl BootOf {
         {
             let mut state = self.shared.state();
             state.registry = Some(registry);
+            state.gate = Some(gate.clone());
             state.place = Some(Place { root, volume, cache, engine, flusher, folder });
         }
+        let _keeping = Rt::spawn(gate::keep(self.shared.clone(), gate, peers, times));
         for (database, assigned) in self.assigned {
             self.shared.open(database, assigned).await;
         }

@@ -16,17 +16,18 @@ use history::event::{CopyDigest, ExpectedCopies, Phase, Run};
 use history::{History, Report, Verdict, journal, judge};
 use mailbox::Command;
 use mailbox::command::CreateMailbox;
-use prost::Message as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::faults::UnderWay;
+use crate::founding;
+use crate::gates;
 use crate::heal::{heal, is_level, repeat, standing};
 use crate::nemesis::{FAULTS_MIN, Planned};
 use crate::panics;
 use crate::schedule::Schedule;
 use crate::server::Request;
-use crate::shape::{DATA_NODES, NODES, databases, mailbox_databases};
+use crate::shape::{DATA_NODES, NODES, Placement, databases, mailbox_databases};
 use crate::work::{Client, address, mailbox_id};
 use crate::world::{World, lock};
 
@@ -48,6 +49,9 @@ pub struct Outcome {
     pub simulated_ms: u64,
     /// Faults that happened.
     pub faults: usize,
+    /// Gates that a running node closed while faults came and went, because its lease ended or it had
+    /// slept, and gates that opened.
+    pub gates: (u64, u64),
 }
 
 impl Outcome {
@@ -111,6 +115,7 @@ pub fn run(schedule: &Schedule, keep_trace: bool) -> Outcome {
         findings: std::mem::take(&mut world.findings),
         simulated_ms: world.now_ms,
         faults: record.under_way.happened.len(),
+        gates: (world.gates.lapsed, world.gates.opened),
     };
     // A node that panicked may panic again while it is taken apart.
     let _ = catch_unwind(AssertUnwindSafe(|| world.end()));
@@ -143,6 +148,7 @@ fn phases(world: &mut World, record: &mut Record) -> bool {
     if !heal(world) {
         return false;
     }
+    demand_gates(world);
     record.phases.push((world.now_ns(), Phase::After));
     world.advance(600);
     world.work.going.store(false, Ordering::Relaxed);
@@ -163,13 +169,40 @@ pub fn setup(world: &mut World) -> bool {
         world.find("S1: the nodes do not start".to_owned());
         return false;
     }
-    databases().all(|database| make_group(world, database)) && make_mailboxes(world)
+    make_group(world, DatabaseId::CONTROL)
+        && found(world)
+        && mailbox_databases().all(|database| make_group(world, database))
+        && make_mailboxes(world)
+}
+
+/// Makes the DAG and its databases in the control log, and waits until the gates are open.
+fn found(world: &mut World) -> bool {
+    for command in founding::commands() {
+        let mut waiting = insist(world, Request::Control(command));
+        if !world.until(6_000, |_| waiting.try_is_done()) {
+            world.find("S4: the DAG is not made".to_owned());
+            return false;
+        }
+    }
+    let expected = &founding::state().databases;
+    let is_open = |world: &World| {
+        (1..=DATA_NODES).all(|id| {
+            let control =
+                world.nodes[&id].life.as_ref().and_then(|life| life.shared.state().control.clone());
+            world.gate_is_open(id) && control.is_some_and(|state| state.databases == *expected)
+        })
+    };
+    let open = world.until(6_000, is_open);
+    if !open {
+        let how = gates::standing(world);
+        world.find(format!("S5: the gates do not open, or the control log is another: {how}"));
+    }
+    open
 }
 
 fn make_group(world: &mut World, database: DatabaseId) -> bool {
     let placement = world.placements[&database].clone();
-    let first = placement.voters.first().expect("there are voters");
-    let node = placement.members[first].0;
+    let node = placement.members[&Placement::founder(database)].0;
     let (voters, all) = (placement.as_members(true), placement.as_members(false));
     let made = world.ask(node, 2_000, |shared| async move {
         let Some(group) = shared.group(database) else { return false };
@@ -202,9 +235,6 @@ fn make_mailboxes(world: &mut World) -> bool {
             waiting.push(insist(world, Request::Write { database, request_id, command }));
         }
     }
-    for node in 1..=NODES {
-        waiting.push(insist(world, Request::Control(register_boot(node))));
-    }
     let done = world.until(6_000, |_| waiting.iter_mut().all(|waiting| waiting.try_is_done()));
     if !done {
         world.find("S3: the mailboxes are not made".to_owned());
@@ -212,19 +242,16 @@ fn make_mailboxes(world: &mut World) -> bool {
     done
 }
 
-/// A command for the control group's log. There is no DAG to register it in, so it is rejected, and
-/// replicated like any other.
+/// A command for the control group's log, about a node that the DAG does not have: it is rejected,
+/// and replicated like any other.
 fn register_boot(node: u64) -> Bytes {
-    use active_manager::control::{Command, Order, RegisterBoot};
-    let boot = RegisterBoot {
+    use active_manager::control::{Order, RegisterBoot};
+    founding::encoded(Order::RegisterBoot(RegisterBoot {
         node,
-        store: Bytes::copy_from_slice(&crate::node::store(node).0),
+        store: Bytes::copy_from_slice(&[0xee; 16]),
         boot_counter: 1,
         boot_id: node,
-    };
-    let order = Some(Order::RegisterBoot(boot));
-    let command = Command { at_ms: 1, who: "sim".to_owned(), order, ..Command::default() };
-    command.encode_to_vec().into()
+    }))
 }
 
 /// Whether a task among the clients has ended, and how.
@@ -264,6 +291,7 @@ fn start_clients(world: &World, database: DatabaseId) {
 }
 
 fn faults(world: &mut World, record: &mut Record) {
+    world.gates.count_from_here();
     let mut planned = world.schedule.faults.clone();
     planned.sort_by_key(|planned| planned.at_ms);
     let mut next = 0;
@@ -282,6 +310,14 @@ fn faults(world: &mut World, record: &mut Record) {
     let happened = record.under_way.happened.len();
     if happened < FAULTS_MIN.min(planned.len()) {
         world.find(format!("V1: only {happened} faults of {} happened", planned.len()));
+    }
+}
+
+/// A run that cuts a node off for longer than a lease must have seen gates close and open.
+fn demand_gates(world: &mut World) {
+    let (closed, opened) = (world.gates.closed, world.gates.opened);
+    if world.schedule.outlasts_a_lease() && (closed == 0 || opened == 0) {
+        world.find(format!("V1: {closed} gates closed under faults and {opened} opened"));
     }
 }
 
@@ -347,7 +383,7 @@ impl Record {
             promised_faults: promised(schedule),
             acknowledged_min: 3,
             copies: copies.collect(),
-            gated: false,
+            gated: true,
             rejected_activations: Vec::new(),
         };
         let mut journal = std::mem::take(&mut world.journal);

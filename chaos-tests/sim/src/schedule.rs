@@ -3,6 +3,8 @@
 //! The seed is drawn out into a schedule before the run begins; from then on only the schedule
 //! counts. So a failing one can be stored, replayed, and made smaller by taking faults out.
 
+use dac::LeaseTimes;
+use dag_types::Millis;
 use replication::Timeouts;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +68,12 @@ impl Schedule {
         Self { seed, weather, before_ms, faults_ms, faults }
     }
 
+    /// Whether some fault lasts so long that a gate closes by itself.
+    pub fn outlasts_a_lease(&self) -> bool {
+        let ends = |planned: &nemesis::Planned| planned.ends_a_lease(&self.weather, self.faults_ms);
+        self.faults.iter().any(ends)
+    }
+
     /// Whether some fault slows a node's disk down.
     pub fn slows_disk_of(&self, node: u64) -> bool {
         self.faults.iter().any(|planned| match planned.fault {
@@ -102,6 +110,30 @@ impl Weather {
     fn distance_max(&self) -> u64 {
         let (heartbeat, ..) = self.timeouts_ms;
         heartbeat * 7 / 8 / 2 - self.delay_ms.1
+    }
+
+    /// How long leases last: so long that the death of a control leader closes no gate, and no
+    /// longer, so that a run has time for one that ends.
+    pub fn lease_times(&self) -> LeaseTimes {
+        let (heartbeat, _, election_max) = self.timeouts_ms;
+        let (renewal, margin) = (3 * heartbeat, 60);
+        // An attempt may take a fifth of the lease; it is what is left of it without the others.
+        let lease = (2 * renewal + 4 * election_max + margin) * 5 / 4 + 10;
+        let times = LeaseTimes {
+            lease: Millis(lease),
+            renewal: Millis(renewal),
+            margin: Millis(margin),
+            attempt: LeaseTimes::attempt_for(Millis(lease)),
+            control_election_max: Millis(election_max),
+            drift_percent: 1,
+        };
+        times.assert_sound();
+        times
+    }
+
+    /// How long a cut must last to end a lease for certain, by a clock that is right.
+    pub fn outlasting_ms(&self) -> u64 {
+        self.lease_times().takeover_wait().0
     }
 
     /// The timeouts as `replication` takes them.

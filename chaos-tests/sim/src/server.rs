@@ -15,7 +15,7 @@ use storage::state::StateRead;
 use tokio::time::Instant;
 
 use crate::machines::{ReadFault, View};
-use crate::node::{LINEAGE, Shared};
+use crate::node::{LINEAGE, NANOS, Shared};
 
 /// The folder that every mailbox has.
 pub const INBOX: u32 = 1;
@@ -63,6 +63,10 @@ pub enum Reply {
 pub struct Acknowledged {
     /// World's time.
     pub at_ns: u64,
+    /// The node's BOOTTIME.
+    pub clock_ns: u64,
+    /// Until when the answer counts, by the same clock.
+    pub deadline_ns: u64,
     /// The database.
     pub database: DatabaseId,
     /// Where the entry stands.
@@ -95,8 +99,11 @@ pub async fn serve(
             match group.propose(command, deadline).await {
                 Ok(committed) => {
                     let status = group.status();
+                    let counts_until = committed.counts_until.expect("mailboxes are gated");
                     acknowledge(Acknowledged {
                         at_ns: now_ns(),
+                        clock_ns: shared.clock.boottime().0 * NANOS,
+                        deadline_ns: counts_until.0 * NANOS,
                         database,
                         at: committed.at,
                         chain: chain_at(&shared, database, committed.at),

@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use active_manager::control::ReplicaRecord;
 use dag_types::{DatabaseId, NodeId, ReplicaId};
 use replication::Member;
+
+use crate::founding;
 
 /// Nodes are numbered from 1.
 pub const NODES: u64 = 5;
@@ -44,20 +47,21 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// The first placement: the majority of the voters in the site where the database is active.
+    /// The first placement, as the control log has it: the majority of the voters in the site where
+    /// the database is active.
     pub fn first(database: DatabaseId) -> Self {
-        let (nodes, voters) = if database == DatabaseId::CONTROL {
-            (vec![1, 2, 3, 4, 5], 5)
-        } else if database.0.is_multiple_of(2) {
-            (vec![1, 2, 3, 4], 3)
-        } else {
-            (vec![3, 4, 1, 2], 3)
-        };
-        let replica = |node: &u64| ReplicaId(100 + node);
+        let record = founding::state().database(database).expect("a database of the shape");
+        let copies = record.replicas.iter();
         Self {
-            members: nodes.iter().map(|node| (replica(node), NodeId(*node))).collect(),
-            voters: nodes.iter().take(voters).map(replica).collect(),
+            members: copies.clone().map(|copy| (copy.id(), copy.node())).collect(),
+            voters: copies.filter(|copy| copy.voter).map(ReplicaRecord::id).collect(),
         }
+    }
+
+    /// The copy that makes the group: the most preferred one.
+    pub fn founder(database: DatabaseId) -> ReplicaId {
+        let record = founding::state().database(database).expect("a database of the shape");
+        record.replicas.first().expect("a database has copies").id()
     }
 
     /// The copy on a node.

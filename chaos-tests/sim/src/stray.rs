@@ -34,6 +34,10 @@ pub fn make(world: &mut World, database: DatabaseId) -> Option<Assigned> {
     let mut members = world.placements[&database].as_members(true);
     members.pop_first();
     members.insert(replica, Member { node: NodeId(WITNESS) });
+    // It goes by a gate of its own time, which is open: the witness's never is.
+    if let Some(gate) = world.nodes[&WITNESS].gate() {
+        gate.be_strange();
+    }
     world.nodes.get_mut(&WITNESS)?.spawn(async move {
         shared.open(database, assigned).await;
         if let Some(group) = shared.group(database) {
@@ -69,8 +73,8 @@ fn scene(world: &mut World, database: DatabaseId) -> Option<&'static str> {
     // Whoever has heard a leader a moment ago gives nobody a vote, and an election of their own may
     // come first: so their leader goes, and nobody but the stray copy asks to follow it.
     for node in world.nodes.values() {
-        if let Some(group) = node.group(database) {
-            group.allow_campaign(false);
+        if let Some(life) = node.life.as_ref() {
+            life.shared.bar(database);
         }
     }
     let Some(leader) = world.serving(database) else { return Some("nobody serves") };

@@ -40,7 +40,9 @@ fn scene(world: &mut World, database: DatabaseId) -> Vec<String> {
     };
     (1..=NODES).for_each(|id| world.stop(id, true));
     (1..=NODES).for_each(|id| world.start(id));
-    world.advance(4_000);
+    // Until the gates are open again, somebody leads, and whoever goes on has gone on.
+    world.until(15_000, |world| world.failed.keys().any(|(_, failed)| *failed == database));
+    world.advance(1_000);
     let beyond = |id: &u64| {
         let group = world.nodes[id].group(database);
         group.is_some_and(|group| group.status().applied >= Some(unknown))

@@ -14,8 +14,9 @@ use replication::{Event, GroupEvent};
 use tokio::sync::oneshot;
 
 use crate::dice::Dice;
+use crate::gates::Gates;
 use crate::network::Network;
-use crate::node::{Assigned, LINEAGE, Node, Rt, Shared, runtime, store};
+use crate::node::{Assigned, LINEAGE, NANOS, Node, Noted, Rt, Shared, runtime, store};
 use crate::panics;
 use crate::promise::Promise;
 use crate::schedule::Schedule;
@@ -65,6 +66,8 @@ pub struct World {
     pub promises: BTreeMap<(u64, DatabaseId, ReplicaId), Promise>,
     /// The nodes' journals so far.
     pub journal: Vec<journal::Entry>,
+    /// What is known of the gates.
+    pub gates: Gates,
     /// Numbers for new replicas.
     pub next_replica: u64,
     clients: tokio::runtime::Runtime,
@@ -118,6 +121,7 @@ impl World {
             sprung: Vec::new(),
             promises: BTreeMap::new(),
             journal: Vec::new(),
+            gates: Gates::new(weather.lease_times()),
             next_replica: 200,
             clients: runtime(&mut dice.fork("clients")),
             doors,
@@ -146,6 +150,7 @@ impl World {
         self.nodes.values_mut().for_each(Node::tick);
         self.clients.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
         self.gather();
+        self.watch_gates();
         panics::go_on();
     }
 
@@ -277,11 +282,22 @@ impl World {
 
     fn gather_from(&mut self, shared: &Shared, power_off: bool) {
         let events = std::mem::take(&mut *lock(&shared.journal));
-        for (at, event) in events {
-            // Nobody heard what was told when the power went. A cut that was begun may be on disk.
-            let begun = matches!(event.event, Event::Cut { durable: false, .. });
-            if !power_off || begun {
-                self.note_event(shared, at, event);
+        for (at, noted) in events {
+            match noted {
+                Noted::Copy(event) => {
+                    // Nobody heard what was told when the power went. A cut that was begun may be
+                    // on disk.
+                    let begun = matches!(event.event, Event::Cut { durable: false, .. });
+                    if !power_off || begun {
+                        self.note_event(shared, at, event);
+                    }
+                }
+                Noted::Gate(clock, event) => {
+                    if !power_off {
+                        self.note_gate(shared.node, &event);
+                        self.write_journal_at((at, clock), shared, event);
+                    }
+                }
             }
         }
     }
@@ -444,17 +460,16 @@ impl World {
             // second copy holds the entry, and this one comes back by reseed.
             self.trace.tell(format!("condemned: {what}"));
             self.condemned.insert((node, database));
-            if let Some(group) = shared.group(database) {
-                group.allow_campaign(false);
-            }
+            shared.bar(database);
         } else {
             self.find(format!("D1: {what}"));
         }
     }
 
     fn note_acknowledged(&mut self, node: u64, acknowledged: Acknowledged) {
-        let Acknowledged { at_ns, database, at, chain, durable, applied, request_id, replica } =
+        let Acknowledged { at_ns, clock_ns, database, at, chain, durable, applied, .. } =
             acknowledged;
+        let Acknowledged { request_id, replica, deadline_ns, .. } = acknowledged;
         let Some(shared) = self.nodes[&node].life.as_ref().map(|life| life.shared.clone()) else {
             return;
         };
@@ -468,16 +483,28 @@ impl World {
             durable,
             applied,
             request: request_id,
-            deadline: at_ns,
+            deadline: deadline_ns,
         };
-        self.write_journal(at_ns, &shared, event);
+        self.write_journal_at((at_ns, clock_ns), &shared, event);
     }
 
     /// Writes a line into a node's journal.
     pub fn write_journal(&mut self, at: u64, shared: &Shared, event: journal::Event) {
+        let clock = shared.clock.boottime().0 * NANOS;
+        self.write_journal_at((at, clock), shared, event);
+    }
+
+    /// The same about a moment that both clocks are known of.
+    fn write_journal_at(
+        &mut self,
+        (at, clock): (u64, u64),
+        shared: &Shared,
+        event: journal::Event,
+    ) {
         let boot = *lock(&shared.boot);
         self.journal.push(journal::Entry {
             at,
+            clock: Some(clock),
             node: shared.node,
             boot: BootOf { counter: boot.counter, id: boot.id },
             lineage: Some(LineageText(LINEAGE)),

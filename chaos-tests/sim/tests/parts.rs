@@ -6,12 +6,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use dag_types::DatabaseId;
 use sim::damage::Atlas;
 use sim::dice::Dice;
-use sim::nemesis::KINDS;
+use sim::founding;
+use sim::nemesis::{Fault, KINDS, Planned};
+use sim::node::LINEAGE;
 use sim::promise::Promise;
 use sim::schedule::Schedule;
-use sim::shape::{Placement, mailbox_databases, site};
+use sim::shape::{Placement, WITNESS, mailbox_databases, site};
 use storage::disk::{AlignedBuffer, BLOCK, Disk, OpenMode, SimDisk, SimDiskOptions};
 
 #[test]
@@ -42,6 +45,8 @@ fn a_seed_gives_one_schedule_that_survives_being_stored() {
         let text = serde_json::to_string(&schedule).expect("plain values");
         assert_eq!(serde_json::from_str::<Schedule>(&text).expect("just stored"), schedule);
         assert!(schedule.faults.len() >= 5, "seed {seed}");
+        assert!(schedule.outlasts_a_lease(), "seed {seed}");
+        assert_eq!(schedule.weather.lease_times().problems(), Vec::<String>::new());
         assert_eq!(schedule.weather.timeouts().problems(), Vec::<String>::new());
     }
 }
@@ -101,6 +106,37 @@ fn damage_to_a_log_leaves_a_write_led_astray_to_the_node() {
     ones.push(&[1; BLOCK]);
     file.write_at(ones.padded(), 0).expect("a write");
     assert_eq!([0, 5].map(block), [7, 1], "the node's next write is the one that is led astray");
+}
+
+#[test]
+fn a_schedule_demands_that_a_gate_closes_only_where_a_data_node_is_cut_off_for_longer_than_a_lease()
+{
+    let mut schedule = Schedule::draw(1);
+    let lease = schedule.weather.outlasting_ms();
+    let mut demands = |at_ms, for_ms, node| {
+        let fault = Fault::Isolate { node, clients: false };
+        schedule.faults = vec![Planned { at_ms, for_ms, fault }];
+        schedule.outlasts_a_lease()
+    };
+    assert!(demands(100, lease, 1));
+    assert!(!demands(100, lease - 1, 1), "too short");
+    assert!(!demands(100, lease, WITNESS), "the witness has no gate");
+    assert!(!demands(8_000, lease, 1), "it is healed before");
+}
+
+#[test]
+fn the_control_log_of_a_run_is_that_of_its_founding() {
+    let state = founding::state();
+    let registry = state.registry().expect("one lineage");
+    let sites: Vec<(&str, Vec<u64>)> = registry
+        .sites
+        .iter()
+        .map(|site| (site.name.as_str(), site.lists[0].iter().map(|node| node.0).collect()))
+        .collect();
+    assert_eq!(sites, [("alpha", vec![1, 2]), ("beta", vec![3, 4])]);
+    assert_eq!(registry.chain.last(), LINEAGE);
+    let control = Placement::first(DatabaseId::CONTROL);
+    assert_eq!((control.members.len(), control.voters.len()), (5, 5));
 }
 
 #[test]

@@ -19,11 +19,21 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// What was found, by seed, and how many runs proved too little.
-fn failures(first: u64, count: u64) -> (Vec<String>, u64) {
+/// What many runs came to.
+struct Runs {
+    /// What was found, by seed.
+    found: Vec<String>,
+    /// How many runs proved too little.
+    short: u64,
+    /// How many runs saw a gate that a running node closed.
+    lapsed: u64,
+}
+
+fn play(first: u64, count: u64) -> Runs {
     panics::keep();
     let next = AtomicU64::new(0);
     let short = AtomicU64::new(0);
+    let lapsed = AtomicU64::new(0);
     let found = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..JOBS {
@@ -36,6 +46,7 @@ fn failures(first: u64, count: u64) -> (Vec<String>, u64) {
                     let outcome = run(&Schedule::draw(first + number), false);
                     let long = outcome.simulated_ms >= SIMULATED_MS_MIN;
                     assert!(long, "seed {} is over too early", first + number);
+                    lapsed.fetch_add(u64::from(outcome.gates.0 > 0), Ordering::Relaxed);
                     if outcome.proves_too_little() {
                         short.fetch_add(1, Ordering::Relaxed);
                     } else if !outcome.is_good() {
@@ -46,16 +57,18 @@ fn failures(first: u64, count: u64) -> (Vec<String>, u64) {
             });
         }
     });
-    (found.into_inner().unwrap(), short.into_inner())
+    let (short, lapsed) = (short.into_inner(), lapsed.into_inner());
+    Runs { found: found.into_inner().unwrap(), short, lapsed }
 }
 
 #[test]
 fn no_schedule_breaks_a_promise() {
     let (first, count) = (number("SIM_SEED", 1), number("SIM_SCHEDULES", 200));
-    let (mut found, short) = failures(first, count);
+    let Runs { mut found, short, lapsed } = play(first, count);
     assert!(short * 50 <= count, "{short} of {count} runs proved too little");
+    assert!(lapsed * 3 >= count, "a lease ended in {lapsed} of {count} runs only");
     // A run that proves too little does not count, so another one takes its place.
-    let (more, still_short) = failures(first + count, short);
+    let Runs { found: more, short: still_short, .. } = play(first + count, short);
     found.extend(more);
     // The hook for panics of simulated nodes is silent.
     eprintln!("{}", found.join("\n"));

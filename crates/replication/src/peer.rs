@@ -292,6 +292,11 @@ impl KnownPeers {
         self.lock().peers.insert(node, (store, boot));
     }
 
+    /// The others, each with its store and the greatest start that was seen of it.
+    pub fn seen(&self) -> BTreeMap<NodeId, (StoreId, Boot)> {
+        self.lock().peers.clone()
+    }
+
     /// Forgets a node.
     pub fn forget(&self, node: NodeId) {
         self.lock().peers.remove(&node);

@@ -80,7 +80,7 @@ impl Registry {
         registry: Arc<dyn PeerRegistry>,
         sink: EventSink,
     ) -> Self {
-        Self::with_runtime::<TokioRuntime>(options, link, registry, sink)
+        Self::with_runtime::<TokioRuntime>(options, link, registry, sink, None)
     }
 
     /// The same on a node with a gate: its groups serve only what the gate permits.
@@ -94,23 +94,15 @@ impl Registry {
         sink: EventSink,
         gate: Arc<dyn ServingGate>,
     ) -> Self {
-        Self::build::<TokioRuntime>(options, link, registry, sink, Some(gate))
+        Self::with_runtime::<TokioRuntime>(options, link, registry, sink, Some(gate))
     }
 
-    /// The same on another runtime; openraft is compiled for it where this is called.
+    /// The same on another runtime, with a gate or without; openraft is compiled for it where this
+    /// is called.
     ///
     /// # Panics
     /// Where the options cannot work ([`Options::problems`]).
     pub fn with_runtime<R: AsyncRuntime>(
-        options: Options,
-        link: Arc<dyn PeerLink>,
-        registry: Arc<dyn PeerRegistry>,
-        sink: EventSink,
-    ) -> Self {
-        Self::build::<R>(options, link, registry, sink, None)
-    }
-
-    fn build<R: AsyncRuntime>(
         options: Options,
         link: Arc<dyn PeerLink>,
         registry: Arc<dyn PeerRegistry>,

@@ -67,7 +67,7 @@ fn answer_is_covered(
             vec![Evidence::Journal(position)],
         );
     };
-    if entry.at <= until && deadline <= until {
+    if entry.own_time() <= until && deadline <= until {
         return Ok(());
     }
     looking.breach(
@@ -75,7 +75,8 @@ fn answer_is_covered(
         format!(
             "node {}: request {request} was answered at {} with deadline {deadline}, the lease \
              ended at {until}",
-            entry.node, entry.at
+            entry.node,
+            entry.own_time()
         ),
         vec![Evidence::Journal(by), Evidence::Journal(position)],
     )

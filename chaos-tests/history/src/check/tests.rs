@@ -83,7 +83,7 @@ impl Story {
         let at = self.clock;
         self.clock += 10;
         let lineage = Some(LineageText(lineage(1)));
-        self.history.journal.push(Entry { at, node, boot: BOOT, lineage, event });
+        self.history.journal.push(Entry { at, clock: None, node, boot: BOOT, lineage, event });
         self.history.journal.last_mut().expect("just added")
     }
 
@@ -481,6 +481,16 @@ fn i4_finds_an_answer_after_a_restart_that_nobody_opened_the_gate_for() {
 fn i4_finds_a_deadline_past_the_lease() {
     let mut story = sound();
     story.note(1, acknowledged(1, 4, "c4", 1001));
+    breaks(&story, Rule::I4, "answer past the lease");
+}
+
+#[test]
+fn i4_goes_by_the_nodes_own_clock_where_it_is_not_the_one_that_all_share() {
+    let mut story = sound();
+    story.clock = 5_000;
+    story.note(1, acknowledged(1, 4, "c4", 1000)).clock = Some(999);
+    assert!(matches!(story.verdict(Rule::I4), Verdict::Held(_)));
+    story.note(1, acknowledged(1, 5, "c5", 1000)).clock = Some(1001);
     breaks(&story, Rule::I4, "answer past the lease");
 }
 
