@@ -44,6 +44,7 @@ use crate::machines::{ControlMachine, MailboxMachine};
 use crate::network::Network;
 use crate::power::PowerDisk;
 use crate::schedule::Weather;
+use crate::server::Acknowledged;
 use crate::shape::NODES;
 use crate::trace::Trace;
 
@@ -147,6 +148,8 @@ pub enum Noted {
     Copy(GroupEvent),
     /// To its gate, by its own clock in nanoseconds.
     Gate(u64, journal::Event),
+    /// It answered a write.
+    Acknowledged(Acknowledged),
 }
 
 /// What a running node has.
@@ -368,6 +371,13 @@ impl Shared {
         if let Some(group) = self.group(database) {
             group.allow_campaign(false);
         }
+    }
+
+    /// Writes into the journal that an answer leaves: what the gate does in the same millisecond stands
+    /// before it or behind it as it happened.
+    pub fn note_acknowledged(&self, acknowledged: Acknowledged) {
+        let mut journal = self.journal.lock().unwrap_or_else(|poison| poison.into_inner());
+        journal.push((acknowledged.at_ns, Noted::Acknowledged(acknowledged)));
     }
 
     /// Writes a line about the gate into the journal.

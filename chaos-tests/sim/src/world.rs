@@ -72,7 +72,6 @@ pub struct World {
     pub next_replica: u64,
     clients: tokio::runtime::Runtime,
     doors: Doors,
-    acknowledged: Arc<Mutex<Vec<(u64, Acknowledged)>>>,
     checked: BTreeSet<(u64, u64, DatabaseId)>,
     /// Changes of each node's copies that were looked at.
     seen_changes: BTreeMap<u64, u64>,
@@ -89,8 +88,7 @@ impl World {
         let weather = &schedule.weather;
         let network = Network::new(dice.fork("network"), weather.clone(), trace.clone());
         let doors = Doors::default();
-        let acknowledged = Arc::default();
-        let deliver = deliverer(&doors, &acknowledged, &trace);
+        let deliver = deliverer(&doors, &trace);
         let work = Work::new(trace.clone(), network.clone(), deliver);
         let mut nodes: BTreeMap<u64, Node> =
             (1..=NODES).map(|id| (id, Node::new(id, &dice, weather, &trace))).collect();
@@ -125,7 +123,6 @@ impl World {
             next_replica: 200,
             clients: runtime(&mut dice.fork("clients")),
             doors,
-            acknowledged,
             checked: BTreeSet::new(),
             seen_changes: BTreeMap::new(),
             dice: dice.fork("world"),
@@ -274,10 +271,6 @@ impl World {
             }
             self.gather_from(&shared, off);
         }
-        let acknowledged = std::mem::take(&mut *lock(&self.acknowledged));
-        for (node, acknowledged) in acknowledged {
-            self.note_acknowledged(node, acknowledged);
-        }
     }
 
     fn gather_from(&mut self, shared: &Shared, power_off: bool) {
@@ -292,6 +285,8 @@ impl World {
                         self.note_event(shared, at, event);
                     }
                 }
+                // The answer is on its way, whatever becomes of the power.
+                Noted::Acknowledged(acknowledged) => self.note_acknowledged(shared, acknowledged),
                 Noted::Gate(clock, event) => {
                     if !power_off {
                         self.note_gate(shared.node, &event);
@@ -466,13 +461,10 @@ impl World {
         }
     }
 
-    fn note_acknowledged(&mut self, node: u64, acknowledged: Acknowledged) {
+    fn note_acknowledged(&mut self, shared: &Shared, acknowledged: Acknowledged) {
         let Acknowledged { at_ns, clock_ns, database, at, chain, durable, applied, .. } =
             acknowledged;
         let Acknowledged { request_id, replica, deadline_ns, .. } = acknowledged;
-        let Some(shared) = self.nodes[&node].life.as_ref().map(|life| life.shared.clone()) else {
-            return;
-        };
         let generation = Generation::of_term(at.term).0;
         let copy = CopyOf { database: database.0, generation, replica };
         let event = journal::Event::Acknowledged {
@@ -485,7 +477,7 @@ impl World {
             request: request_id,
             deadline: deadline_ns,
         };
-        self.write_journal_at((at_ns, clock_ns), &shared, event);
+        self.write_journal_at((at_ns, clock_ns), shared, event);
     }
 
     /// Writes a line into a node's journal.
@@ -532,17 +524,13 @@ fn role_of(role: replication::Role) -> Option<Role> {
     }
 }
 
-fn deliverer(
-    doors: &Doors,
-    acknowledged: &Arc<Mutex<Vec<(u64, Acknowledged)>>>,
-    trace: &Trace,
-) -> Deliverer {
-    let (doors, acknowledged, trace) = (doors.clone(), acknowledged.clone(), trace.clone());
+fn deliverer(doors: &Doors, trace: &Trace) -> Deliverer {
+    let (doors, trace) = (doors.clone(), trace.clone());
     Arc::new(move |node, request, patience, answer| {
         let mut doors = lock(&doors);
         let Some(door) = doors.get_mut(&node) else { return };
-        let (shared, noted, clock) = (door.shared.clone(), acknowledged.clone(), trace.clone());
-        let note = move |a: Acknowledged| lock(&noted).push((node, a));
+        let (shared, noted, clock) = (door.shared.clone(), door.shared.clone(), trace.clone());
+        let note = move |acknowledged| noted.note_acknowledged(acknowledged);
         let handled = async move {
             answer(serve(shared, request, patience, note, move || clock.now_ns()).await);
         };
