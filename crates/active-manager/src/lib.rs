@@ -13,6 +13,7 @@
 //! | [`best_copy`] | which copy becomes active, with a verdict per copy |
 //! | [`eligibility`] | which copies may become active, which starts are still to be registered |
 //! | [`movement`] | whether a database may move: checks, plan, token |
+//! | [`course`] | which step of a long operation comes next |
 //! | [`removal`] | whether a node may leave for good, and who votes without it |
 //! | [`seed`] | whether a copy may be built or removed, from where, and which are built by themselves |
 //! | [`balance`] | back to the preferred copies, at most once per block time |
@@ -37,6 +38,7 @@ pub mod balance;
 pub mod best_copy;
 mod change;
 pub mod control;
+pub mod course;
 pub mod directory;
 pub mod eligibility;
 #[cfg(test)]

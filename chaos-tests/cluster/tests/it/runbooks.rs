@@ -8,7 +8,7 @@ use cluster::damage::{files_below, find, flip_bit};
 use cluster::trial::{Promise, Trial, now};
 use cluster::work::{Load, Work};
 use history::event::Phase;
-use testkit::scratch::{Scratch, ScratchCluster};
+use testkit::scratch::Scratch;
 
 async fn under_load(promise: Promise<'_>, databases: &[&str]) -> anyhow::Result<(Trial, Work)> {
     under_load_in("three-node", promise, databases).await

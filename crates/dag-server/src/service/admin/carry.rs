@@ -15,6 +15,7 @@ use active_manager::control::command::{
     BeginOperation, BeginStep, EndOperation, EndStep, Ending, PlaceVoters, RecordMove,
 };
 use active_manager::control::{Operation, OperationState, Order, Outcome, StepRecord};
+use active_manager::course::{Next, Step};
 use dac::step_fence::StepId;
 use dag_api::admin::v1 as api;
 use dag_api::admin::v1::dag_admin_service_client::DagAdminServiceClient;
@@ -29,7 +30,7 @@ use tokio::time::Instant;
 use super::AdminServer;
 use super::moves::Office;
 use super::orders::Asker;
-use super::plan::{Evacuate, HookRun, Move, Next, Plan, Rebalance, Step, part_of};
+use super::plan::{Evacuate, HookRun, Move, Plan, Rebalance, part_of};
 use crate::journal::StepState;
 use crate::node::Member;
 use crate::status;

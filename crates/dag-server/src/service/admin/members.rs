@@ -20,6 +20,7 @@ use active_manager::control::command::{
 use active_manager::control::{
     ControlState, NodeRecord, Operation, OperationState, Order, Rejection,
 };
+use active_manager::course::Next;
 use active_manager::removal::{plan_removal, refusal};
 use dag_api::admin::v1 as api;
 use dag_api::{Problem, Reason};
@@ -31,7 +32,7 @@ use super::AdminServer;
 use super::carry::Carrying;
 use super::moves::{Office, show_check};
 use super::orders::Asker;
-use super::plan::{Leave, LeaveStep, Next, Plan};
+use super::plan::{Leave, LeaveStep, Plan};
 use crate::reports::STALE;
 use crate::status;
 

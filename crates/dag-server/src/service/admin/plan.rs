@@ -3,12 +3,10 @@
 //! Which step comes next follows from the plan and from the record alone, so that a new control
 //! leader goes on where the last one died, and never does twice what was answered.
 
-use active_manager::control::{MoveCause, Operation, OperationKind, OperationState, StepRecord};
+use active_manager::control::{MoveCause, Operation, OperationKind, OperationState};
+use active_manager::course::{MoveCourse, Next, Row, Step, UNDO};
 use active_manager::removal::MEMBERS;
 use serde::{Deserialize, Serialize};
-
-/// Steps that take back what earlier ones did say so in their first word.
-const UNDO: &str = "undo: ";
 
 /// What an operation shall come to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,24 +157,6 @@ pub enum NextPath {
     Wait,
 }
 
-/// A step that is sent to a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// The voters of the database become the copies on these nodes.
-    Voters(Vec<u64>),
-    /// Leadership goes to the copy on this node.
-    Transfer(u64),
-}
-
-/// What a control leader does next with an operation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next<S = Step> {
-    /// Begin this step, or begin it again in the new term, and send it.
-    Send { number: u32, step: S, undoes: bool },
-    /// Nothing more: this is how it ended.
-    End { state: OperationState, outcome: String },
-}
-
 impl Cause {
     /// As the control log has it.
     pub fn recorded(self) -> MoveCause {
@@ -284,40 +264,19 @@ pub fn parent(request: &str) -> u64 {
 }
 
 impl Move {
-    fn forward(&self) -> Vec<Step> {
-        let mut steps = Vec::new();
-        if !self.voters.is_empty() {
-            steps.push(Step::Voters(self.voters.clone()));
-        }
-        steps.push(Step::Transfer(self.to));
-        steps
-    }
-
-    /// What takes a step back; none where nothing has to be.
-    fn back(&self, step: &Step) -> Option<Step> {
-        match step {
-            Step::Voters(_) => Some(Step::Voters(self.earlier_voters.clone())),
-            Step::Transfer(_) => None,
-        }
+    fn course(&self) -> MoveCourse<'_> {
+        let Self { name, from, to, voters, earlier_voters, .. } = self;
+        MoveCourse { name, from: *from, to: *to, voters, earlier_voters }
     }
 
     /// A step for people, as its record has it.
     pub fn step_words(&self, step: &Step, undoes: bool) -> String {
-        let undo = if undoes { UNDO } else { "" };
-        match step {
-            Step::Voters(nodes) => {
-                format!("{undo}make nodes {} the voters of {}", list(nodes), self.name)
-            }
-            Step::Transfer(node) => format!("{undo}hand {} to node {node}", self.name),
-        }
+        self.course().step_words(step, undoes)
     }
 
     /// What comes next, from the plan and the record alone.
     pub fn next(&self, known: &Operation) -> Next {
-        let row =
-            Row { forward: self.forward(), back: |step: &Step| self.back(step), halves: false };
-        let reached = format!("{} is active on node {}", self.name, self.to);
-        row.next(known, reached, format!("{} stays on node {}", self.name, self.from))
+        self.course().next(known)
     }
 }
 
@@ -366,49 +325,6 @@ impl Leave {
         let back = |step: &LeaveStep| self.back(step);
         let row = Row { forward: self.forward(), back, halves: true };
         row.next(known, format!("{} is removed", self.name), format!("{} stays", self.name))
-    }
-}
-
-/// Steps in a row: forward until one fails or a person cancels; then back, the last one first.
-struct Row<S, B> {
-    forward: Vec<S>,
-    /// What takes a step back; none where nothing has to be.
-    back: B,
-    /// A step that failed may have done a half of its work, which is taken back too.
-    halves: bool,
-}
-
-impl<S: Clone, B: Fn(&S) -> Option<S>> Row<S, B> {
-    /// What comes next. The words are those of the end, and of an end that a person wanted.
-    fn next(&self, known: &Operation, reached: String, stays: String) -> Next<S> {
-        let undone = |step: &&StepRecord| step.what.starts_with(UNDO);
-        let ended = || known.steps.iter().filter(|step| step.ended());
-        let done = ended().filter(|step| !undone(step) && step.succeeded).count();
-        let failed = ended().find(|step| !step.succeeded);
-        let cancelled = known.state() == OperationState::Cancelling;
-        let open = known.steps.last().filter(|step| !step.ended());
-        let number = match (open, known.steps.last()) {
-            (Some(open), _) => open.step,
-            (None, last) => last.map_or(1, |last| last.step + 1),
-        };
-        let backwards = open.map_or(failed.is_some() || cancelled, |open| undone(&open));
-        if !backwards && let Some(step) = self.forward.get(done) {
-            return Next::Send { number, step: step.clone(), undoes: false };
-        }
-        if done == self.forward.len() {
-            return Next::End { state: OperationState::Done, outcome: reached };
-        }
-        let half = self.halves && failed.is_some_and(|failed| !undone(&failed));
-        let begun = &self.forward[..(done + usize::from(half)).min(self.forward.len())];
-        let back: Vec<S> = begun.iter().rev().filter_map(&self.back).collect();
-        let gone_back = ended().filter(undone).count();
-        match (back.get(gone_back), failed) {
-            (Some(step), _) => Next::Send { number, step: step.clone(), undoes: true },
-            (None, Some(failed)) => {
-                Next::End { state: OperationState::Failed, outcome: failed.outcome.clone() }
-            }
-            (None, None) => Next::End { state: OperationState::Cancelled, outcome: stays },
-        }
     }
 }
 
@@ -465,6 +381,8 @@ fn list(nodes: &[u64]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use active_manager::control::StepRecord;
+
     use super::*;
 
     fn planned(voters: &[u64]) -> Move {
