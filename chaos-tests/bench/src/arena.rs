@@ -1,6 +1,7 @@
 //! The cluster that is measured, and where its databases are active.
 
 use std::path::Path;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -36,13 +37,25 @@ pub struct Target {
 }
 
 impl Arena {
-    /// Three nodes, so many databases, so many mailboxes in each.
+    /// A cluster of a shape, so many databases, so many mailboxes in each.
     pub async fn up(
         folder: &Path,
         shape: &str,
         timeouts: Timeouts,
         databases: usize,
         mailboxes: usize,
+    ) -> anyhow::Result<Self> {
+        Self::up_on(folder, shape, timeouts, databases, mailboxes, None).await
+    }
+
+    /// The same, with the copies of all databases on these nodes, the preferred one first.
+    pub async fn up_on(
+        folder: &Path,
+        shape: &str,
+        timeouts: Timeouts,
+        databases: usize,
+        mailboxes: usize,
+        copies: Option<&str>,
     ) -> anyhow::Result<Self> {
         let scratch = tempfile::Builder::new().prefix("cluster-").tempdir_in(folder)?;
         let bins = bins()?;
@@ -62,7 +75,9 @@ impl Arena {
         arena.dagctl(&["dag", "create"])?;
         let names: Vec<String> = (1..=databases).map(|number| format!("DB{number}")).collect();
         for name in &names {
-            arena.dagctl(&["db", "create", name])?;
+            let words = ["db", "create", name.as_str()].into_iter();
+            let placed = copies.into_iter().flat_map(|copies| ["--copies", copies]);
+            arena.dagctl(&words.chain(placed).collect::<Vec<_>>())?;
         }
         arena.wait_mounted(databases, Duration::from_secs(120)).await?;
         arena.make_mailboxes(mailboxes).await?;
@@ -83,12 +98,20 @@ impl Arena {
 
     /// Runs `dagctl` against the cluster.
     pub fn dagctl(&self, words: &[&str]) -> anyhow::Result<String> {
-        let mut command = std::process::Command::new(self.bins.join("dagctl"));
+        answer(words, self.command(words).output()?)
+    }
+
+    /// The same, while clients go on.
+    pub async fn dagctl_beside(&self, words: &[&str]) -> anyhow::Result<String> {
+        let mut command = self.command(words);
+        answer(words, tokio::task::spawn_blocking(move || command.output()).await??)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(self.bins.join("dagctl"));
         command.args(words).env("HOLDFAST_CLUSTER", self.cluster.folder());
-        let output = command.env_remove("HOLDFAST_NODES").output()?;
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success(), "dagctl {}: {errors}", words.join(" "));
-        Ok(String::from_utf8(output.stdout)?)
+        command.env_remove("HOLDFAST_NODES");
+        command
     }
 
     async fn make_mailboxes(&mut self, mailboxes: usize) -> anyhow::Result<()> {
@@ -177,6 +200,12 @@ impl Arena {
     pub fn verify(&self) -> anyhow::Result<()> {
         self.dagctl(&["db", "verify", "--wait", "60"]).map(|_| ())
     }
+}
+
+fn answer(words: &[&str], output: Output) -> anyhow::Result<String> {
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "dagctl {}: {errors}", words.join(" "));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 async fn status_of(admin: &str) -> anyhow::Result<GetStatusResponse> {

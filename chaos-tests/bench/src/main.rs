@@ -13,6 +13,8 @@
 //! | [`flat`] | memory while mails come in for a long time |
 //! | [`hundred`] | a hundred databases: made, written, idle, killed, opened again |
 //! | [`mailboxes`] | a mailbox of a million messages beside one of a thousand, change feed, fetch |
+//! | [`moves`] | planned switchovers and drains: the longest wait of a client's delivery |
+//! | [`outages`] | power off and back, a silent site, failovers under full load for a long time |
 //! | [`watching`] | from a change to its notification; memory with many watchers |
 
 mod arena;
@@ -23,7 +25,10 @@ mod hundred;
 mod limits;
 mod load;
 mod mailboxes;
+mod moves;
+mod outages;
 mod report;
+mod traffic;
 mod watching;
 
 use std::path::{Path, PathBuf};
@@ -82,6 +87,32 @@ enum What {
         #[arg(long, default_value = "default")]
         timeouts: String,
     },
+    /// Planned switchovers under load
+    Moves {
+        /// Moves
+        #[arg(long, default_value_t = 100)]
+        trials: u32,
+    },
+    /// A node with many active databases is drained under load
+    Drain {
+        /// How many
+        #[arg(long, default_value_t = 100)]
+        databases: usize,
+    },
+    /// All nodes killed and started again: all, and all but one
+    Power {
+        /// How often
+        #[arg(long, default_value_t = 5)]
+        trials: u32,
+    },
+    /// The passive site silent
+    Silence {
+        /// How often
+        #[arg(long, default_value_t = 5)]
+        trials: u32,
+    },
+    /// Full load, and failovers that nobody asked for
+    Steady,
     /// Many databases: made, written, idle, killed, opened again
     Hundred {
         /// How many
@@ -182,6 +213,11 @@ async fn measure(cli: Cli, report: &mut Report) -> anyhow::Result<()> {
         What::Gap { trials, timeouts: name } => {
             gap::run(folder, trials, timeouts(&name)?, report).await
         }
+        What::Moves { trials } => moves::switchovers(folder, trials, report).await,
+        What::Drain { databases } => moves::drain(folder, databases, report).await,
+        What::Power { trials } => outages::power(folder, trials, report).await,
+        What::Silence { trials } => outages::silence(folder, trials, report).await,
+        What::Steady => outages::steady(folder, seconds, report).await,
         What::Hundred { databases } => hundred::run(folder, databases, seconds, report).await,
         What::Mailbox { messages } => mailboxes::sizes(folder, messages, seconds, report).await,
         What::Fetch { clients } => mailboxes::fetches(folder, clients, seconds, report).await,
@@ -209,6 +245,11 @@ async fn everything(
     for timeouts in [Timeouts::Default, Timeouts::Fast] {
         gap::run(folder, trials, timeouts, report).await?;
     }
+    moves::switchovers(folder, 100, report).await?;
+    moves::drain(folder, 100, report).await?;
+    outages::power(folder, 5, report).await?;
+    outages::silence(folder, 5, report).await?;
+    outages::steady(folder, 20 * seconds, report).await?;
     mailboxes::sizes(folder, 1_000_000, seconds, report).await?;
     mailboxes::fetches(folder, 16, seconds, report).await?;
     for (watchers, rate) in [(1_000, 200), (10_000, 20)] {

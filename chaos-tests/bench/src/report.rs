@@ -18,6 +18,8 @@ use crate::gap::Gaps;
 use crate::hundred::Hundred;
 use crate::limits::Limits;
 use crate::mailboxes::{Fetches, Sizes};
+use crate::moves::{Drain, Switchovers};
+use crate::outages::{Power, Silence, Steady};
 use crate::watching::Watchers;
 
 /// A result of another system under the same load, for the table of comparison.
@@ -63,6 +65,16 @@ pub enum Line {
     Fetches(Fetches),
     /// Watches.
     Watchers(Watchers),
+    /// Planned switchovers.
+    Switchovers(Switchovers),
+    /// A node that is drained.
+    Drain(Drain),
+    /// Power that goes from all nodes.
+    Power(Power),
+    /// A silent site.
+    Silence(Silence),
+    /// Full load for a long time.
+    Steady(Steady),
     /// Another system.
     Peer(Peer),
 }
@@ -80,6 +92,11 @@ impl Line {
                 format!("fetch-{}-{}-{}", size_name(all.size), all.clients, all.consistency)
             }
             Self::Watchers(all) => format!("watch-{}", all.watchers),
+            Self::Switchovers(_) => "switchovers".to_owned(),
+            Self::Drain(drain) => format!("drain-{}", drain.databases),
+            Self::Power(_) => "power".to_owned(),
+            Self::Silence(_) => "silence".to_owned(),
+            Self::Steady(_) => "steady".to_owned(),
             Self::Peer(peer) => format!("{}-{}-{}", peer.name, peer.size, peer.clients),
         }
     }
@@ -292,6 +309,11 @@ fn sentence(line: &Line) -> Option<String> {
         Line::Sizes(sizes) => Some(sizes.sentence()),
         Line::Fetches(fetches) => Some(fetches.sentence()),
         Line::Watchers(watchers) => Some(watchers.sentence()),
+        Line::Switchovers(moves) => Some(moves.sentence()),
+        Line::Drain(drain) => Some(drain.sentence()),
+        Line::Power(power) => Some(power.sentence()),
+        Line::Silence(silence) => Some(silence.sentence()),
+        Line::Steady(steady) => Some(steady.sentence()),
         Line::Limits(_) | Line::Cell(_) | Line::Peer(_) => None,
     }
 }
