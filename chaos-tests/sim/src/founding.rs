@@ -11,7 +11,7 @@ use active_manager::control::command::Founder;
 use active_manager::control::definition::NodeDefinition;
 use active_manager::control::record::Timeouts;
 use active_manager::control::{
-    self, Command, ControlState, CreateDag, CreateDatabase, Definition, Order,
+    self, Command, ControlState, CreateDag, CreateDatabase, Definition, Order, Settings,
 };
 use bytes::Bytes;
 use dag_types::{LogId, StateView, Write};
@@ -22,13 +22,15 @@ use crate::shape::{DATA_NODES, FIRST_DATABASE, LAST_DATABASE, NODES, WITNESS, si
 
 /// The sites that hold data, by their numbers.
 pub const SITES: [&str; 2] = ["alpha", "beta"];
+/// A database moves for balance at most once in this time.
+const MOVE_BLOCK_MS: u64 = 2_000;
 /// Where the witness stands.
 const THIRD_PLACE: &str = "gamma";
 
 /// The first commands of the control log, in their order.
 pub fn commands() -> Vec<Bytes> {
     let databases = (FIRST_DATABASE..=LAST_DATABASE).map(create_database);
-    std::iter::once(create_dag()).chain(databases).map(encoded).collect()
+    [create_dag(), settings()].into_iter().chain(databases).map(encoded).collect()
 }
 
 /// What they come to.
@@ -60,6 +62,11 @@ fn create_dag() -> Order {
         founders: (1..=NODES).map(founder).collect(),
         activation: Bytes::copy_from_slice(&LINEAGE.activation.0),
     })
+}
+
+/// As they are, but for the block time: a run lasts ten seconds.
+fn settings() -> Order {
+    Order::SetSettings(Settings { move_block_ms: MOVE_BLOCK_MS, ..Settings::DEFAULT })
 }
 
 fn definition() -> Definition {

@@ -35,8 +35,11 @@ pub fn drift(seed: u64) -> Vec<String> {
 fn play(seed: u64, scene: impl FnOnce(&mut World) -> Result<(), &'static str>) -> Vec<String> {
     let mut schedule = Schedule::draw(seed);
     schedule.faults.clear();
+    schedule.asked.clear();
     let weather = &mut schedule.weather;
     (weather.loss_permille, weather.between_sites_ms, weather.delay_ms) = (0, 0, (1, 1));
+    // With calm disks and the longest leases the bound on drift alone decides.
+    (weather.timeouts_ms, weather.disk_pause_permille) = ((100, 400, 800), 100);
     let mut world = World::new(&schedule, false);
     let ended = match setup(&mut world) && world.until(6_000, all_open) {
         true => scene(&mut world),

@@ -11,6 +11,7 @@
 //! | [`schedule`], [`nemesis`] | what a run is made from, and the catalogue of faults |
 //! | [`world`], [`node`], [`network`], [`power`] | time, nodes, links and disks |
 //! | [`founding`], [`gate`], [`gates`] | the DAG's first records; each node's gate; what no gate may ever do |
+//! | [`office`], [`operator`] | long operations as the control leader carries them out; whoever asks for them |
 //! | [`server`], [`work`] | the front-end service's stand-in, and the clients |
 //! | [`faults`], [`damage`], [`heal`], [`run`] | faults, healing, the phases of a run and its verdict |
 //! | [`promise`] | what a copy told, and must still know after a loss of power |
@@ -33,6 +34,8 @@ pub mod mutants;
 pub mod nemesis;
 pub mod network;
 pub mod node;
+pub mod office;
+pub mod operator;
 pub mod panics;
 pub mod power;
 pub mod promise;

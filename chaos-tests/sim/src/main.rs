@@ -214,6 +214,8 @@ struct Totals {
     faults: AtomicU64,
     /// Gates that running nodes closed under faults, gates that opened, and runs with such closings.
     gates: [AtomicU64; 3],
+    /// Steps of moves that succeeded, and that a node refused.
+    steps: [AtomicU64; 2],
     /// The least of one run.
     least: Mutex<Option<(u64, usize)>>,
     stop: AtomicBool,
@@ -255,7 +257,8 @@ fn many(seeds: Seeds, jobs: usize, out: &Path) -> anyhow::Result<bool> {
     let (least_ms, least_faults) = least.unwrap_or_default();
     println!(
         "{runs} schedules in {seconds:.1} s ({:.0} a minute), {} simulated s, {} operations, {} \
-         faults, {} gates lapsed under them ({} runs) and {} opened, in each at least {least_ms} simulated ms and {least_faults} faults, {} more with \
+         faults, {} gates lapsed under them ({} runs) and {} opened, {} steps of moves done and {} \
+         refused, in each at least {least_ms} simulated ms and {least_faults} faults, {} more with \
          too few faults, {} failing {failing:?}",
         runs as f64 / seconds * 60.0,
         totals.simulated_ms.load(Ordering::Relaxed) / 1000,
@@ -264,6 +267,8 @@ fn many(seeds: Seeds, jobs: usize, out: &Path) -> anyhow::Result<bool> {
         totals.gates[0].load(Ordering::Relaxed),
         totals.gates[2].load(Ordering::Relaxed),
         totals.gates[1].load(Ordering::Relaxed),
+        totals.steps[0].load(Ordering::Relaxed),
+        totals.steps[1].load(Ordering::Relaxed),
         totals.short.load(Ordering::Relaxed),
         failing.len(),
     );
@@ -292,6 +297,8 @@ fn one(seed: u64, seeds: &Seeds, totals: &Totals, out: &Path) -> anyhow::Result<
     totals.gates[0].fetch_add(outcome.gates.0, Ordering::Relaxed);
     totals.gates[1].fetch_add(outcome.gates.1, Ordering::Relaxed);
     totals.gates[2].fetch_add(u64::from(outcome.gates.0 > 0), Ordering::Relaxed);
+    totals.steps[0].fetch_add(outcome.steps.0, Ordering::Relaxed);
+    totals.steps[1].fetch_add(outcome.steps.1, Ordering::Relaxed);
     {
         let mut least = totals.least.lock().unwrap_or_else(|poison| poison.into_inner());
         let (ms, faults) = least.unwrap_or((u64::MAX, usize::MAX));

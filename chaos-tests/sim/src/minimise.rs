@@ -1,4 +1,4 @@
-//! A failing schedule made small: faults taken out one by one, the rest of the time cut away, as
+//! A failing schedule made small: faults and moves taken out one by one, the rest of the time cut away, as
 //! long as the same kind of finding comes back.
 
 use crate::run::run;
@@ -22,7 +22,15 @@ pub fn minimise(schedule: &Schedule, kind: &str, runs_max: usize) -> Schedule {
             at = at.min(best.faults.len());
         }
     }
-    let last = best.faults.iter().map(|planned| planned.at_ms + planned.for_ms).max().unwrap_or(0);
+    for at in (0..best.asked.len()).rev() {
+        let mut without = best.clone();
+        without.asked.remove(at);
+        if fails(&without) {
+            best = without;
+        }
+    }
+    let faults = best.faults.iter().map(|planned| planned.at_ms + planned.for_ms);
+    let last = faults.chain(best.asked.iter().map(|asked| asked.at_ms)).max().unwrap_or(0);
     let mut shorter = best.clone();
     shorter.faults_ms = (last + 500).min(best.faults_ms);
     if fails(&shorter) {

@@ -42,11 +42,13 @@ use crate::dice::Dice;
 use crate::gate::{self, SimGate};
 use crate::machines::{ControlMachine, MailboxMachine};
 use crate::network::Network;
+use crate::office::{self, Office};
 use crate::power::PowerDisk;
 use crate::schedule::Weather;
 use crate::server::Acknowledged;
 use crate::shape::NODES;
 use crate::trace::Trace;
+use crate::work::Deliverer;
 
 /// The runtime of simulated groups: tokio's, with random numbers from the seed.
 pub type Rt = DeterministicRng<TokioRuntime>;
@@ -146,7 +148,7 @@ pub struct Shared {
 pub enum Noted {
     /// To one of its copies.
     Copy(GroupEvent),
-    /// To its gate, by its own clock in nanoseconds.
+    /// To its gate, or to a step that it was sent, by its own clock in nanoseconds.
     Gate(u64, journal::Event),
     /// It answered a write.
     Acknowledged(Acknowledged),
@@ -167,6 +169,8 @@ pub struct Running {
     pub changes: u64,
     /// Its gate.
     pub gate: Option<Arc<SimGate>>,
+    /// Its part in long operations.
+    pub office: Option<Arc<Office>>,
     /// The applied control log.
     pub control: Option<Arc<ControlState>>,
     /// Databases whose copy here may not lead, whatever the gate says.
@@ -226,7 +230,7 @@ impl Node {
     }
 
     /// Gives it power: it starts, opens its copies and runs their groups.
-    pub fn start(&mut self, network: &Network) {
+    pub fn start(&mut self, network: &Network, deliver: &Deliverer) {
         assert!(self.life.is_none(), "a node runs once");
         self.starts += 1;
         self.disk.restore();
@@ -247,6 +251,7 @@ impl Node {
             weather: self.weather.clone(),
             assigned: self.assigned.clone(),
             network: network.clone(),
+            deliver: deliver.clone(),
             shared: shared.clone(),
             dice: dice.fork("pace"),
         };
@@ -360,6 +365,21 @@ impl Shared {
         registry.map(|registry| registry.groups()).unwrap_or_default()
     }
 
+    /// Its part in long operations, once it is up.
+    pub fn office(&self) -> Option<Arc<Office>> {
+        self.state().office.clone()
+    }
+
+    /// What a wall clock reads that is right.
+    pub fn now_ms(&self) -> u64 {
+        self.trace.now_ns() / NANOS
+    }
+
+    /// Waits as long as the disk's last calls took.
+    pub async fn disk_took(&self) {
+        wait_for(&self.disk, self.disk.take_latency()).await;
+    }
+
     /// Lets all groups know what the gate and the control log say now.
     pub fn settle_all(&self) {
         self.groups().iter().for_each(|group| gate::settle(self, group));
@@ -380,7 +400,7 @@ impl Shared {
         journal.push((acknowledged.at_ns, Noted::Acknowledged(acknowledged)));
     }
 
-    /// Writes a line about the gate into the journal.
+    /// Writes a line about the gate or a step into the journal.
     pub fn note(&self, event: journal::Event) {
         let now = self.trace.now_ns();
         self.trace.tell(format!("node {} {event:?}", self.node));
@@ -553,6 +573,7 @@ struct BootOf {
     weather: Weather,
     assigned: BTreeMap<DatabaseId, Assigned>,
     network: Network,
+    deliver: Deliverer,
     shared: Arc<Shared>,
     dice: Dice,
 }
@@ -601,13 +622,17 @@ impl BootOf {
         self.network.listen(id, registry.acceptor());
         let engine: Arc<dyn StateEngine> = Arc::new(MapEngine::new(disk));
         let cache = Arc::new(EntryCache::new(EntryCache::BUDGET_BYTES));
+        let office = Office::new(id, self.network.clone(), self.deliver, root.clone());
+        let office = Arc::new(office);
         {
             let mut state = self.shared.state();
             state.registry = Some(registry);
             state.gate = Some(gate.clone());
+            state.office = Some(office.clone());
             state.place = Some(Place { root, volume, cache, engine, flusher, folder });
         }
         let _keeping = Rt::spawn(gate::keep(self.shared.clone(), gate, peers, times));
+        let _carrying = Rt::spawn(office::keep(self.shared.clone(), office));
         for (database, assigned) in self.assigned {
             self.shared.open(database, assigned).await;
         }

@@ -24,6 +24,7 @@ use crate::founding;
 use crate::gates;
 use crate::heal::{heal, is_level, repeat, standing};
 use crate::nemesis::{FAULTS_MIN, Planned};
+use crate::operator;
 use crate::panics;
 use crate::schedule::Schedule;
 use crate::server::Request;
@@ -52,6 +53,8 @@ pub struct Outcome {
     /// Gates that a running node closed while faults came and went, because its lease ended or it had
     /// slept, and gates that opened.
     pub gates: (u64, u64),
+    /// Steps of long operations that succeeded, and that a node refused.
+    pub steps: (u64, u64),
 }
 
 impl Outcome {
@@ -116,6 +119,7 @@ pub fn run(schedule: &Schedule, keep_trace: bool) -> Outcome {
         simulated_ms: world.now_ms,
         faults: record.under_way.happened.len(),
         gates: (world.gates.lapsed, world.gates.opened),
+        steps: (world.operations.done, world.operations.refused),
     };
     // A node that panicked may panic again while it is taken apart.
     let _ = catch_unwind(AssertUnwindSafe(|| world.end()));
@@ -145,7 +149,7 @@ fn phases(world: &mut World, record: &mut Record) -> bool {
     record.phases.push((world.now_ns(), Phase::Faults));
     faults(world, record);
     record.under_way.end(world);
-    if !heal(world) {
+    if !heal(world) || !operator::all_over(world) {
         return false;
     }
     demand_gates(world);
@@ -296,11 +300,15 @@ fn faults(world: &mut World, record: &mut Record) {
     planned.sort_by_key(|planned| planned.at_ms);
     let mut next = 0;
     let mut boots = 0;
+    let mut asked = world.schedule.asked.clone();
     for ms in 0..world.schedule.faults_ms {
         let due = planned[next..].iter().take_while(|planned| planned.at_ms <= ms).count();
         let due: Vec<Planned> = planned[next..next + due].to_vec();
         next += due.len();
         record.under_way.step(world, &due);
+        for asked in asked.extract_if(.., |asked| asked.at_ms <= ms) {
+            world.ask_for(&asked);
+        }
         if ms % 200 == 0 {
             boots += 1;
             drop(insist(world, Request::Control(register_boot(100 + boots))));

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 use crate::nemesis::{self, Fault, Planned};
+use crate::operator::{self, Asked};
 use crate::shape::WITNESS;
 
 /// Everything that decides about a run.
@@ -25,6 +26,9 @@ pub struct Schedule {
     pub faults_ms: u64,
     /// What happens when, counted from the first fault's phase.
     pub faults: Vec<Planned>,
+    /// What is asked for meanwhile.
+    #[serde(default)]
+    pub asked: Vec<Asked>,
 }
 
 /// The circumstances of a run.
@@ -65,7 +69,8 @@ impl Schedule {
         let before_ms = 1_200;
         let faults_ms = draw.between(7_300, 8_300);
         let faults = nemesis::draw(&mut dice.fork("faults"), &weather, faults_ms);
-        Self { seed, weather, before_ms, faults_ms, faults }
+        let asked = operator::draw(&mut dice.fork("operator"), faults_ms);
+        Self { seed, weather, before_ms, faults_ms, faults, asked }
     }
 
     /// Whether some fault lasts so long that a gate closes by itself.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::machines::{ReadFault, View};
 use crate::node::{LINEAGE, NANOS, Shared};
+use crate::office::{StepCall, Wish, serves_here};
 
 /// The folder that every mailbox has.
 pub const INBOX: u32 = 1;
@@ -25,6 +26,12 @@ pub const INBOX: u32 = 1;
 pub enum Request {
     /// A command of the control group; its answer is not looked at.
     Control(Bytes),
+    /// A database shall be active elsewhere.
+    Wish(Wish),
+    /// A step of a long operation.
+    Step(StepCall),
+    /// Whether the node serves a database.
+    Serves(DatabaseId),
     /// A mailbox command.
     Write {
         /// In which database.
@@ -50,6 +57,8 @@ pub enum Reply {
     Written(Response, Token),
     /// What a read saw.
     Seen(Seen, Token),
+    /// What came of a wish, a step or a question, in words.
+    Stepped(Result<String, String>),
     /// Nothing was proposed; perhaps this node can help.
     Refused(Option<u64>),
     /// It may have been carried out, or may be later.
@@ -94,6 +103,18 @@ pub async fn serve(
     let deadline = Instant::now() + patience;
     match request {
         Request::Control(command) => control(&shared, command, deadline).await,
+        Request::Serves(database) if serves_here(&shared, database) => {
+            Reply::Stepped(Ok("serves".to_owned()))
+        }
+        Request::Serves(_) => Reply::Stepped(Err("does not serve".to_owned())),
+        Request::Wish(wish) => match shared.office() {
+            Some(office) => office.begin(&shared, &wish).await,
+            None => Reply::Refused(None),
+        },
+        Request::Step(call) => match shared.office() {
+            Some(office) => Reply::Stepped(office.take(&shared, call).await),
+            None => Reply::Refused(None),
+        },
         Request::Write { database, request_id, command } => {
             let Some(group) = shared.group(database) else { return Reply::Refused(None) };
             match group.propose(command, deadline).await {

@@ -29,6 +29,7 @@ const NEW_MAILBOX: u64 = 9;
 pub fn run(seed: u64) -> Vec<String> {
     let mut schedule = Schedule::draw(seed);
     schedule.faults.clear();
+    schedule.asked.clear();
     schedule.weather.loss_permille = 0;
     let database = DatabaseId(FIRST_DATABASE);
     let mut world = World::new(&schedule, false);

@@ -51,6 +51,7 @@ pub fn make(world: &mut World, database: DatabaseId) -> Option<Assigned> {
 pub fn run(seed: u64) -> Vec<String> {
     let mut schedule = Schedule::draw(seed);
     schedule.faults.clear();
+    schedule.asked.clear();
     let mut world = World::new(&schedule, false);
     // Raft does not reckon with a term from nowhere: where the rule is left out, it may panic.
     let ended = catch_unwind(AssertUnwindSafe(|| scene(&mut world, DatabaseId(FIRST_DATABASE))));

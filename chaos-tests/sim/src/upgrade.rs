@@ -24,6 +24,7 @@ const NORMAL: u8 = 1;
 pub fn run(seed: u64) -> Vec<String> {
     let mut schedule = Schedule::draw(seed);
     schedule.faults.clear();
+    schedule.asked.clear();
     let database = DatabaseId(FIRST_DATABASE);
     let mut world = World::new(&schedule, false);
     let found = scene(&mut world, database);

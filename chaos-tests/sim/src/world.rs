@@ -17,6 +17,7 @@ use crate::dice::Dice;
 use crate::gates::Gates;
 use crate::network::Network;
 use crate::node::{Assigned, LINEAGE, NANOS, Node, Noted, Rt, Shared, runtime, store};
+use crate::operator::Operations;
 use crate::panics;
 use crate::promise::Promise;
 use crate::schedule::Schedule;
@@ -68,10 +69,13 @@ pub struct World {
     pub journal: Vec<journal::Entry>,
     /// What is known of the gates.
     pub gates: Gates,
+    /// What is known of long operations.
+    pub operations: Operations,
     /// Numbers for new replicas.
     pub next_replica: u64,
     clients: tokio::runtime::Runtime,
     doors: Doors,
+    deliver: Deliverer,
     checked: BTreeSet<(u64, u64, DatabaseId)>,
     /// Changes of each node's copies that were looked at.
     seen_changes: BTreeMap<u64, u64>,
@@ -89,7 +93,7 @@ impl World {
         let network = Network::new(dice.fork("network"), weather.clone(), trace.clone());
         let doors = Doors::default();
         let deliver = deliverer(&doors, &trace);
-        let work = Work::new(trace.clone(), network.clone(), deliver);
+        let work = Work::new(trace.clone(), network.clone(), deliver.clone());
         let mut nodes: BTreeMap<u64, Node> =
             (1..=NODES).map(|id| (id, Node::new(id, &dice, weather, &trace))).collect();
         let mut placements = BTreeMap::new();
@@ -120,6 +124,8 @@ impl World {
             promises: BTreeMap::new(),
             journal: Vec::new(),
             gates: Gates::new(weather.lease_times()),
+            operations: Operations::default(),
+            deliver: deliver.clone(),
             next_replica: 200,
             clients: runtime(&mut dice.fork("clients")),
             doors,
@@ -148,6 +154,7 @@ impl World {
         self.clients.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
         self.gather();
         self.watch_gates();
+        self.watch_operations();
         panics::go_on();
     }
 
@@ -175,7 +182,7 @@ impl World {
         }
         self.trace.tell(format!("start node {id}"));
         self.failed.retain(|(node, _), _| *node != id);
-        node.start(&self.network);
+        node.start(&self.network, &self.deliver);
         let life = node.life.as_ref().expect("just started");
         let door = Door {
             runtime: life.handle(),
@@ -290,6 +297,7 @@ impl World {
                 Noted::Gate(clock, event) => {
                     if !power_off {
                         self.note_gate(shared.node, &event);
+                        self.note_step(shared.node, &event);
                         self.write_journal_at((at, clock), shared, event);
                     }
                 }
