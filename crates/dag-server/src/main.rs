@@ -29,6 +29,7 @@ mod operations;
 mod peers;
 mod reports;
 mod run;
+mod scrub;
 mod seeds;
 mod service;
 mod settings;

@@ -34,6 +34,7 @@ use crate::journal::{Acknowledged, CopyOf, Event, Journal, Role};
 use crate::operations::Operations;
 use crate::peers::Peers;
 use crate::reports::Reports;
+use crate::scrub::Scrubs;
 use crate::seeds::{Seeds, giver};
 use crate::service::deadline;
 use crate::settings::Settings;
@@ -79,6 +80,8 @@ pub struct Node {
     pub failed: Failures,
     /// Copies that are given to other nodes, and those that are built here.
     pub seeds: Seeds,
+    /// How far its copies were read through.
+    pub scrubs: Scrubs,
     stage: watch::Sender<Stage>,
     control: watch::Sender<Option<Arc<ControlState>>>,
     member: OnceLock<Member>,
@@ -157,6 +160,7 @@ impl Node {
             operations: Operations::default(),
             steps: Steps::of(&store.root),
             failed: Failures::default(),
+            scrubs: Scrubs::default(),
             seeds: Seeds::default(),
             stage: watch::Sender::new(stage),
             control: watch::Sender::new(None),

@@ -26,7 +26,7 @@ use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 use crate::tls::door::{self, Door};
 use crate::tls::{self, Tls};
-use crate::{balance, gate, hooks, leave, operations, seeds, sweep, tidy};
+use crate::{balance, gate, hooks, leave, operations, scrub, seeds, sweep, tidy};
 
 /// Why a node cannot run.
 #[derive(Debug, Error)]
@@ -161,6 +161,8 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     tokio::spawn(lead_seeds(node.clone()));
     tokio::spawn(seeds::keep_house(node.clone()));
     let builder = tokio::spawn(seeds::builder::run(node.clone()));
+    scrub::start(&node)
+        .map_err(|error| Error::System(format!("start the scrub thread: {error}")))?;
     tidy::start(&node).map_err(|error| Error::System(format!("start the tidy thread: {error}")))?;
     tracing::info!(
         store = %node.store_id(),

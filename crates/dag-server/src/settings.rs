@@ -64,6 +64,9 @@ pub struct Settings {
     /// What it may use.
     #[serde(default)]
     pub budget: Budget,
+    /// How it reads its copies through.
+    #[serde(default)]
+    pub scrub: Scrubbing,
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter like `info,replication=debug`.
     #[serde(default = "default_log_level")]
     pub log_level: String,
@@ -118,6 +121,22 @@ pub struct Budget {
     pub disk_reserve: Size,
     /// The largest message that is accepted. 1 KiB to 64 MiB.
     pub message: Size,
+}
+
+/// How a node reads its copies through, so that what rotted is found before it is needed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scrubbing {
+    /// Bytes per second, of all copies together; 0 switches it off.
+    pub rate: Size,
+    /// From the end of a copy's pass to the beginning of its next one. At least 1 s.
+    pub every: Span,
+}
+
+impl Default for Scrubbing {
+    fn default() -> Self {
+        Self { rate: Size::mib(8), every: Span(Duration::from_secs(7 * 24 * 3_600)) }
+    }
 }
 
 impl Default for Budget {
@@ -189,6 +208,9 @@ impl Settings {
         check(self.worker_threads <= 256, &|| "worker_threads: more than 256".into());
         self.listen.check(self.insecure || self.tls.is_some(), &mut check);
         self.budget.check(&mut check);
+        check(self.scrub.every.0 >= Duration::from_secs(1), &|| {
+            format!("scrub.every: {} is below 1s", self.scrub.every)
+        });
         problems
     }
 }

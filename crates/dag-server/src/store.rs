@@ -210,6 +210,11 @@ impl Store {
         held.get(&database).and_then(|held| held.path.parent().map(Path::to_path_buf))
     }
 
+    /// The open copy's own folder.
+    pub fn path_of(&self, database: DatabaseId) -> Option<PathBuf> {
+        self.held().get(&database).map(|held| held.path.clone())
+    }
+
     /// What states are opened with.
     pub fn engine(&self) -> Arc<dyn StateEngine> {
         self.engine.clone()

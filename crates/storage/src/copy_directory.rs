@@ -34,7 +34,8 @@ use crate::volume::Volume;
 
 const LOCK: &str = "LOCK";
 const META: &str = "META";
-const LOG: &str = "log";
+/// The folder of the log's segments, below a copy's own.
+pub const LOG: &str = "log";
 const STATE: &str = "state";
 const NEXT_STATE: &str = "state.next";
 const TRASH: &str = "trash";

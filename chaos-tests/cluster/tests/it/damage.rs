@@ -172,6 +172,39 @@ async fn a_bit_flip_in_a_mail_of_the_state_fails_the_copy_that_reads_it_and_anot
     expect_mails(&cluster, 200).await
 }
 
+/// Nobody reads a passive copy, so its node does.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rots_in_a_passive_copy_is_found_by_reading_it_through() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let scratch = Scratch::shape("three-node").set("scrub.rate=64MiB").set("scrub.every=2s");
+    let mut cluster = scratch.formed().await?;
+    cluster.dagctl(["db", "create", "DB1"])?;
+    ask::wait_healthy(&cluster, Duration::from_secs(30))?;
+    cluster.dagctl(["mailbox", "create", ADDRESS])?;
+    deliver(&cluster, 0..200).await?;
+    let victim = ask::passive(&cluster, "DB1")?;
+    // A node that ends in good order has flushed its states.
+    ensure!(cluster.stop(&victim)?, "{victim} had to be killed");
+    cluster.restart(std::slice::from_ref(&victim)).await?;
+    let status = ask::wait_healthy(&cluster, Duration::from_secs(60))?;
+    let before = replica(&status, &victim);
+    let read = |status: &serde_json::Value| {
+        let copies = status["copies"].as_array().into_iter().flatten();
+        let mut ours = copies.filter(|copy| copy["database"] == "DB1");
+        ours.clone().count() == 3 && ours.all(|copy| copy["scrub"]["sound_at_ms"].is_u64())
+    };
+    ask::wait_for(&cluster, "every copy is read through", Duration::from_secs(30), read)?;
+    let (file, at) = mail_in(&cluster, &victim, "state")?;
+    flip_bit(&file, at + 5)?;
+    let new =
+        |status: &serde_json::Value| status["healthy"] == true && replica(status, &victim) > before;
+    ask::wait_for(&cluster, "a new copy by itself", Duration::from_secs(90), new)?;
+    let log = std::fs::read_to_string(&cluster.node(&victim)?.log)?;
+    ensure!(log.contains("scrub: "), "{victim} does not say how it was found");
+    ask::expect_equal(&cluster, "DB1", 3)?;
+    expect_mails(&cluster, 200).await
+}
+
 fn name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }

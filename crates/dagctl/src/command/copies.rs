@@ -43,6 +43,19 @@ pub struct CopyLine {
     pub message: String,
     /// The new copy that is built here; null: none.
     pub seed: Option<SeedLine>,
+    /// How far its node has read it through; null: nobody knows.
+    pub scrub: Option<ScrubLine>,
+}
+
+/// How far a copy was read through.
+#[derive(Debug, Serialize)]
+pub struct ScrubLine {
+    /// A pass is under way.
+    pub reading: bool,
+    /// Bytes of the pass under way.
+    pub read_bytes: u64,
+    /// When the last pass ended that found nothing, since 1970; null: none since the node started.
+    pub sound_at_ms: Option<u64>,
 }
 
 /// Shows the copies of one database, on one node, or all.
@@ -91,6 +104,11 @@ pub fn line(copy: &DatabaseCopy, names: &Names) -> CopyLine {
         age_ms: copy.age_ms,
         message: copy.message.clone(),
         seed: copy.seed.as_ref().map(|seed| SeedLine::of(seed, names)),
+        scrub: copy.scrub.as_ref().map(|scrub| ScrubLine {
+            reading: scrub.reading,
+            read_bytes: scrub.read_bytes,
+            sound_at_ms: (scrub.sound_at_ms != 0).then_some(scrub.sound_at_ms),
+        }),
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use active_manager::control::{ControlState, DatabaseRecord, ReplicaRecord};
 use dag_api::Problem;
 use dag_api::admin::v1 as api;
-use dag_types::{CopyStatus, DatabaseId, Generation, LogId, NodeId};
+use dag_types::{CopyStatus, DatabaseId, Generation, LogId, NodeId, ReplicaId};
 use replication::{GroupStatus, Role};
 
 use super::{AdminServer, gates, seeds};
@@ -437,9 +437,20 @@ fn own_copy(node: &Node, record: &DatabaseRecord, replica: &ReplicaRecord) -> ap
         last_log_index: index(status.last),
         applied_index: index(status.applied),
         term: status.term,
+        scrub: scrub(node, record.id(), replica.id()),
         ..copy
     };
     with_status(copy, word, message)
+}
+
+/// How far this node has read its copy through.
+fn scrub(node: &Node, database: DatabaseId, replica: ReplicaId) -> Option<api::ScrubProgress> {
+    let known = node.scrubs.of(database).filter(|known| known.replica == replica)?;
+    Some(api::ScrubProgress {
+        reading: known.reading.is_some(),
+        read_bytes: known.reading.unwrap_or_default(),
+        sound_at_ms: known.sound_at.map_or(0, |at| at.0),
+    })
 }
 
 fn group_needs_mount(record: &DatabaseRecord) -> bool {
