@@ -52,36 +52,12 @@ pub enum Code {
 impl Code {
     /// As it is shown and matched.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::ControlCopyDown => "CONTROL_COPY_DOWN",
-            Self::NodeDown => "NODE_DOWN",
-            Self::NoControlLeader => "NO_CONTROL_LEADER",
-            Self::AdminListenerDown => "ADMIN_LISTENER_DOWN",
-            Self::PeerListenerDown => "PEER_LISTENER_DOWN",
-            Self::DirectoryNotMounted => "DIRECTORY_NOT_MOUNTED",
-            Self::NodeUnreachable => "NODE_UNREACHABLE",
-            Self::NetworkPartial => "NETWORK_PARTIAL",
-            Self::ControlMajorityAtRisk => "CONTROL_MAJORITY_AT_RISK",
-            Self::WitnessUnreachable => "WITNESS_UNREACHABLE",
-            Self::DatabaseRedundancy => "DATABASE_REDUNDANCY",
-            Self::DatabaseNotMounted => "DATABASE_NOT_MOUNTED",
-            Self::CopySuspended => "COPY_SUSPENDED",
-            Self::CopyFailed => "COPY_FAILED",
-            Self::CopyInitializing => "COPY_INITIALIZING",
-            Self::CopyDisconnected => "COPY_DISCONNECTED",
-            Self::CopyQueueLong => "COPY_QUEUE_LONG",
-            Self::ReplayQueueLong => "REPLAY_QUEUE_LONG",
-            Self::GateClosed => "GATE_CLOSED",
-            Self::LineageDiffers => "LINEAGE_DIFFERS",
-            Self::ControlMajorityLost => "CONTROL_MAJORITY_LOST",
-            Self::DatabaseMajorityLost => "DATABASE_MAJORITY_LOST",
-            Self::DatabaseOneFromStopping => "DATABASE_ONE_FROM_STOPPING",
-            Self::NotOnPreferredCopy => "NOT_ON_PREFERRED_COPY",
-            Self::ForgottenByPeople => "FORGOTTEN",
-            Self::DiskLow => "DISK_LOW",
-            Self::ClockSkew => "CLOCK_SKEW",
-            Self::ContentDiffers => "CONTENT_DIFFERS",
-        }
+        CODES[self as usize].1
+    }
+
+    /// What helps, for people.
+    pub fn advice(self) -> &'static str {
+        CODES[self as usize].2
     }
 
     /// Whether mail is not served, or one loss from not being served.
@@ -99,6 +75,106 @@ impl Code {
         )
     }
 }
+
+/// Every code, its name, and what helps. `docs/health.md` has the same rows.
+pub const CODES: [(Code, &str, &str); 28] = [
+    (
+        Code::ControlCopyDown,
+        "CONTROL_COPY_DOWN",
+        "start that node again; its log says why the copy does not run",
+    ),
+    (Code::NodeDown, "NODE_DOWN", "start its daemon"),
+    (Code::NoControlLeader, "NO_CONTROL_LEADER", "`dagctl gate explain`: which nodes are missing"),
+    (
+        Code::AdminListenerDown,
+        "ADMIN_LISTENER_DOWN",
+        "look at its daemon's log and at `listen.admin` in its settings",
+    ),
+    (
+        Code::PeerListenerDown,
+        "PEER_LISTENER_DOWN",
+        "look at `listen.peers` in its settings, and at firewalls",
+    ),
+    (
+        Code::DirectoryNotMounted,
+        "DIRECTORY_NOT_MOUNTED",
+        "`dagctl copies directory`: which copies are away, and why",
+    ),
+    (
+        Code::NodeUnreachable,
+        "NODE_UNREACHABLE",
+        "start it, or heal its network; for good: `dagctl node remove`",
+    ),
+    (Code::NetworkPartial, "NETWORK_PARTIAL", "heal the network between these nodes"),
+    (
+        Code::ControlMajorityAtRisk,
+        "CONTROL_MAJORITY_AT_RISK",
+        "bring the other control voters back first",
+    ),
+    (
+        Code::WitnessUnreachable,
+        "WITNESS_UNREACHABLE",
+        "start the witness; meanwhile all databases go on",
+    ),
+    (
+        Code::DatabaseRedundancy,
+        "DATABASE_REDUNDANCY",
+        "`dagctl copies DB`; `dagctl copy add` makes one more",
+    ),
+    (
+        Code::DatabaseNotMounted,
+        "DATABASE_NOT_MOUNTED",
+        "`dagctl copies DB` and `dagctl gate explain`: what is missing",
+    ),
+    (Code::CopySuspended, "COPY_SUSPENDED", "`dagctl copy resume DB@NODE`"),
+    (
+        Code::CopyFailed,
+        "COPY_FAILED",
+        "nothing: a new copy is built by itself; `dagctl copies DB` says why it failed",
+    ),
+    (Code::CopyInitializing, "COPY_INITIALIZING", "nothing, unless it lasts"),
+    (
+        Code::CopyDisconnected,
+        "COPY_DISCONNECTED",
+        "heal its node or network; it catches up by itself",
+    ),
+    (Code::CopyQueueLong, "COPY_QUEUE_LONG", "look for a slow disk or network there"),
+    (Code::ReplayQueueLong, "REPLAY_QUEUE_LONG", "look for a slow disk or processor there"),
+    (Code::GateClosed, "GATE_CLOSED", "`dagctl gate explain`"),
+    (
+        Code::LineageDiffers,
+        "LINEAGE_DIFFERS",
+        "nothing while it follows; a node that was cut off follows when it is heard",
+    ),
+    (
+        Code::ControlMajorityLost,
+        "CONTROL_MAJORITY_LOST",
+        "bring control voters back: until then nothing can be changed",
+    ),
+    (
+        Code::DatabaseMajorityLost,
+        "DATABASE_MAJORITY_LOST",
+        "bring the nodes of its other copies back",
+    ),
+    (
+        Code::DatabaseOneFromStopping,
+        "DATABASE_ONE_FROM_STOPPING",
+        "bring the other copies back before anything else goes down",
+    ),
+    (
+        Code::NotOnPreferredCopy,
+        "NOT_ON_PREFERRED_COPY",
+        "nothing: it goes back by itself after the block time; at once: `dagctl db rebalance`",
+    ),
+    (Code::ForgottenByPeople, "FORGOTTEN", "take back what is not needed any more"),
+    (Code::DiskLow, "DISK_LOW", "free space, or move databases away; writes are refused there"),
+    (Code::ClockSkew, "CLOCK_SKEW", "let NTP set its clock: stamps and expiry go by it"),
+    (
+        Code::ContentDiffers,
+        "CONTENT_DIFFERS",
+        "`dagctl db verify DB`, then `dagctl copy reseed` of the copy that differs",
+    ),
+];
 
 /// The eighteen checks of `Test-ReplicationHealth`, and the code that says the same here.
 pub const EXCHANGE: [(&str, Code); 18] = [

@@ -91,3 +91,18 @@ fn errors_come_before_warnings() {
     assert_eq!(codes(&scene)[0], Code::CopyFailed);
     assert!(!codes(&scene).last().unwrap().is_error());
 }
+
+#[test]
+fn every_code_stands_in_its_row_and_in_the_document() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/health.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
+    assert_eq!(rows.len(), CODES.len());
+    for (i, ((code, name, advice), row)) in CODES.iter().zip(rows).enumerate() {
+        assert_eq!((*code as usize, code.name(), code.advice()), (i, *name, *advice));
+        let kind = if code.is_error() { "error" } else { "warning" };
+        let exchange =
+            EXCHANGE.iter().find(|(_, same)| same == code).map_or("-", |(check, _)| check);
+        assert_eq!(row, format!("| `{name}` | {kind} | {advice} | {exchange} |"));
+    }
+}

@@ -1,9 +1,9 @@
 //! What this node says of itself and of the DAG, from its own state, with its age.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use active_manager::control::{ControlState, DatabaseRecord, ReplicaRecord};
+use active_manager::health::{self, Code};
 use dag_api::Problem;
 use dag_api::admin::v1 as api;
 use dag_types::{CopyStatus, DatabaseId, Generation, LogId, NodeId, ReplicaId};
@@ -13,8 +13,9 @@ use super::{AdminServer, gates, seeds};
 use crate::clock;
 use crate::formation::Stage;
 use crate::machine::View;
-use crate::node::Node;
+use crate::node::{Member, Node};
 use crate::peers;
+use crate::reports::STALE;
 use crate::status;
 
 /// The version of this program.
@@ -201,7 +202,7 @@ impl AdminServer {
             response.dag_name = formation.api_definition().name;
         }
         let Ok(member) = node.member() else {
-            response.warnings = self.warnings(&[], &[]);
+            response.warnings = self.own_warnings();
             return response;
         };
         response.age = Some(self.age());
@@ -216,8 +217,9 @@ impl AdminServer {
         let nodes = members.iter().map(|(id, peer)| self.node_status(*id, peer, &response.copies));
         response.nodes = nodes.collect();
         response.gates = self.gates(member);
-        response.warnings = self.warnings(&response.nodes, &response.copies);
+        response.warnings = self.own_warnings();
         response.warnings.extend(gates::warnings(&response.gates));
+        response.warnings.extend(self.findings(member, &response));
         response
     }
 
@@ -268,11 +270,8 @@ impl AdminServer {
         }
     }
 
-    fn warnings(
-        &self,
-        nodes: &[api::NodeStatus],
-        copies: &[api::DatabaseCopy],
-    ) -> Vec<api::Warning> {
+    /// What is wrong with this node itself.
+    fn own_warnings(&self) -> Vec<api::Warning> {
         let mut warnings = Vec::new();
         let own = self.node.id().0;
         if self.is_insecure() {
@@ -286,40 +285,63 @@ impl AdminServer {
         if self.node.admission.disk_is_low() {
             let text = "the disk is nearly full and writes are refused; free space, or move \
                         databases away";
-            warnings.push(warning("DISK_LOW", api::Severity::Error, text, own, 0));
+            warnings.push(warning(Code::DiskLow.name(), api::Severity::Error, text, own, 0));
         }
-        for node in nodes.iter().filter(|node| !node.reachable) {
-            let id = node.node.as_ref().map_or(0, |node| node.node_id);
-            let text = format!("node {id} was not heard for {} ms", node.last_heard_ms);
-            warnings.push(warning("NODE_UNREACHABLE", api::Severity::Error, &text, id, 0));
-        }
-        for copy in copies {
-            let place = (copy.node_id, copy.database_id);
-            let failed = [api::CopyStatus::Failed, api::CopyStatus::FailedAndSuspended];
-            if failed.contains(&copy.status()) {
-                let text = format!("{}: {}", copy.database_name, copy.message);
-                let severity = api::Severity::Error;
-                warnings.push(warning("COPY_FAILED", severity, &text, place.0, place.1));
-            }
-        }
-        warnings.extend(unmounted(copies));
         warnings
+    }
+
+    /// What is wrong with the DAG as this node knows it.
+    fn findings(&self, member: &Member, response: &api::GetStatusResponse) -> Vec<api::Warning> {
+        let failed = response.copies.iter().filter_map(failure);
+        let Some(state) = self.node.control() else { return failed.collect() };
+        let reports = self.reports(member, STALE);
+        let found = health::findings(&state, &reports).into_iter();
+        let found = found.filter(|found| !is_told_better(found, response)).map(shown);
+        failed.chain(found).collect()
     }
 }
 
-/// Databases of which no copy is known to be mounted.
-fn unmounted(copies: &[api::DatabaseCopy]) -> Vec<api::Warning> {
-    let mut mounted: BTreeMap<(u64, &str), bool> = BTreeMap::new();
-    for copy in copies.iter().filter(|copy| copy.database_id != DatabaseId::CONTROL.0) {
-        let known = mounted.entry((copy.database_id, &copy.database_name)).or_default();
-        *known |= copy.status() == api::CopyStatus::Mounted;
+/// A copy that has failed, with its own words.
+fn failure(copy: &api::DatabaseCopy) -> Option<api::Warning> {
+    let failed = [api::CopyStatus::Failed, api::CopyStatus::FailedAndSuspended];
+    let text = format!("{}: {}", copy.database_name, copy.message);
+    let found = warning(
+        Code::CopyFailed.name(),
+        api::Severity::Error,
+        &text,
+        copy.node_id,
+        copy.database_id,
+    );
+    failed.contains(&copy.status()).then_some(found)
+}
+
+/// Failed copies and closed gates are told in their own words, and what a node has not said of its
+/// lineage is nothing to judge it by.
+fn is_told_better(found: &health::Finding, response: &api::GetStatusResponse) -> bool {
+    let node = found.node.map_or(0, |node| node.0);
+    match found.code {
+        Code::CopyFailed | Code::GateClosed => true,
+        Code::DiskLow => response
+            .warnings
+            .iter()
+            .any(|told| told.code == Code::DiskLow.name() && told.node_id == node),
+        Code::LineageDiffers => {
+            let gate = response.gates.iter().find(|gate| gate.node_id == node);
+            gate.is_none_or(|gate| gate.lineage.is_none())
+        }
+        _ => false,
     }
-    let missing = mounted.into_iter().filter(|(_, mounted)| !mounted);
-    let warn = |((id, name), _): ((u64, &str), bool)| {
-        let text = format!("no copy of {name} is known to be mounted");
-        warning("DATABASE_NOT_MOUNTED", api::Severity::Error, &text, 0, id)
+}
+
+fn shown(found: health::Finding) -> api::Warning {
+    let severity = match found.code.is_error() {
+        true => api::Severity::Error,
+        false => api::Severity::Warning,
     };
-    missing.map(warn).collect()
+    let text = format!("{}; {}", found.message, found.code.advice());
+    let (node, database) =
+        (found.node.map_or(0, |node| node.0), found.database.map_or(0, |id| id.0));
+    warning(found.code.name(), severity, &text, node, database)
 }
 
 fn warning(
