@@ -36,6 +36,8 @@ const AT_ONCE: u64 = 1_000;
 const PAGE: u32 = AT_ONCE as u32;
 /// Messages that are fetched, and their size.
 const FETCHED: u64 = 1_000;
+/// How long one append is repeated.
+const PATIENCE: Duration = Duration::from_secs(30);
 const FETCHED_BYTES: usize = 50 << 10;
 
 /// A large mailbox beside a small one.
@@ -211,11 +213,22 @@ impl Desk {
                 request_id: format!("fill-{number}"),
                 ..Default::default()
             };
-            self.service.append_batch(asked).await.context("an append of many")?;
+            self.append(asked).await?;
             number = some.end;
         }
         self.inbox = self.select().await?;
         Ok(())
+    }
+
+    /// Repeats it under its own id while its outcome is unknown: a busy machine takes its time.
+    async fn append(&mut self, asked: AppendBatchRequest) -> anyhow::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.service.append_batch(asked.clone()).await {
+                Err(error) if error.code() == tonic::Code::Unknown && Instant::now() < end => {}
+                answer => return answer.context("an append of many").map(drop),
+            }
+        }
     }
 
     /// One whole message.
