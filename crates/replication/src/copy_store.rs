@@ -234,6 +234,9 @@ impl StateRead for UsedView {
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
         self.view.scan(from, to, limit)
     }
+    fn scan_once(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        self.view.scan_once(from, to, limit)
+    }
     fn scan_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
         self.view.scan_back(from, to, limit)
     }
@@ -245,6 +248,9 @@ impl StateRead for Used {
     }
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
         self.store.scan(from, to, limit)
+    }
+    fn scan_once(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        self.store.scan_once(from, to, limit)
     }
     fn scan_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
         self.store.scan_back(from, to, limit)

@@ -198,7 +198,7 @@ impl Scrub {
     }
 
     fn state(&mut self, place: &ScrubPlace<'_>, from: &[u8]) -> Result<ScrubStep, SeedFault> {
-        match place.state.scan(from, &end_of_keys(), self.rows) {
+        match place.state.scan_once(from, &end_of_keys(), self.rows) {
             Ok(rows) => {
                 let bytes = crate::pages::bytes(&rows) as u64;
                 self.cursor = match rows.last() {

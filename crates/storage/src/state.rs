@@ -104,6 +104,11 @@ pub trait StateRead: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StateError>;
     /// Rows with `from <= key < to` in order, at most `limit`.
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError>;
+    /// The same for a reader that comes by once, and reads everything: it leaves nothing in caches,
+    /// where it would find it again instead of on the disk.
+    fn scan_once(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        self.scan(from, to, limit)
+    }
     /// The same from the end: the greatest keys first.
     fn scan_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError>;
 }

@@ -151,6 +151,10 @@ impl StateRead for RocksState {
         RocksSnapshot::new(&self.engine).scan(from, to, limit)
     }
 
+    fn scan_once(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        RocksSnapshot::new(&self.engine).scan_once(from, to, limit)
+    }
+
     fn scan_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
         RocksSnapshot::new(&self.engine).scan_back(from, to, limit)
     }
@@ -227,11 +231,35 @@ impl RocksSnapshot {
         options
     }
 
-    fn rows(&self, from: &[u8], to: &[u8], family: Family) -> DBRawIterator<'_> {
-        let mut options = self.read_options();
+    fn rows(
+        &self,
+        mut options: ReadOptions,
+        from: &[u8],
+        to: &[u8],
+        family: Family,
+    ) -> DBRawIterator<'_> {
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(to);
         self.engine.db.raw_iterator_cf_opt(self.engine.column(family), options)
+    }
+
+    fn forward(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+        into_cache: bool,
+    ) -> Result<Vec<Row>, StateError> {
+        let mut found = Vec::new();
+        for family in Family::ALL {
+            let Some((from, to)) = family.part(from, to) else { continue };
+            let mut options = self.read_options();
+            options.fill_cache(into_cache);
+            let mut rows = self.rows(options, from, to, family);
+            rows.seek_to_first();
+            take(&mut rows, limit, &mut found, DBRawIterator::next)?;
+        }
+        Ok(found)
     }
 }
 
@@ -241,21 +269,18 @@ impl StateRead for RocksSnapshot {
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
-        let mut found = Vec::new();
-        for family in Family::ALL {
-            let Some((from, to)) = family.part(from, to) else { continue };
-            let mut rows = self.rows(from, to, family);
-            rows.seek_to_first();
-            take(&mut rows, limit, &mut found, DBRawIterator::next)?;
-        }
-        Ok(found)
+        self.forward(from, to, limit, true)
+    }
+
+    fn scan_once(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
+        self.forward(from, to, limit, false)
     }
 
     fn scan_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, StateError> {
         let mut found = Vec::new();
         for family in Family::ALL.into_iter().rev() {
             let Some((from, to)) = family.part(from, to) else { continue };
-            let mut rows = self.rows(from, to, family);
+            let mut rows = self.rows(self.read_options(), from, to, family);
             rows.seek_to_last();
             take(&mut rows, limit, &mut found, DBRawIterator::prev)?;
         }
