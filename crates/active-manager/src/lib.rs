@@ -50,6 +50,7 @@ pub mod maintenance;
 pub mod movement;
 pub mod names;
 pub mod placement;
+pub mod reform;
 pub mod removal;
 pub mod report;
 mod request;

@@ -28,6 +28,8 @@ pub struct CopyReport {
     /// Its content was equal to the active copy's at the last digest mark; a copy that was never
     /// compared says true until it is found otherwise.
     pub digest_equal: bool,
+    /// Where its log ended by the last word of its node; 0: not told.
+    pub last_index: u64,
 }
 
 impl CopyReport {

@@ -139,6 +139,7 @@ impl Scene {
                 replay_queue: 0,
                 replay_queue_age: Millis(0),
                 digest_equal: true,
+                last_index: 0,
             })
         });
         self.reports = Reports {

@@ -9,7 +9,8 @@ use dag_types::{Boot, DatabaseId, Generation, LogId, NodeId, StateView, StoreId}
 use prost::Message;
 
 use super::command::{
-    Command, CreateDag, CreateDatabase, Founder, Order, RecordMove, RegisterBoot,
+    Command, CreateDag, CreateDatabase, EndReform, Founder, Order, RecordMove, ReformDatabase,
+    RegisterBoot,
 };
 use super::definition::{Definition, NodeDefinition, is_name, name_problem};
 use super::record::{
@@ -25,7 +26,7 @@ use super::response::{
 use super::state::ControlState;
 use super::{
     apply_activation as activation, apply_members as members, apply_operation as operation,
-    apply_seed as seed,
+    apply_reform as reform, apply_seed as seed,
 };
 use crate::change::{Applied, Change, Digest, Fault, decode, read, read_digest};
 use crate::placement::{self, PlacedCopy, Placement, Wish};
@@ -57,6 +58,8 @@ pub fn apply<V: StateView>(
         Order::RetireNode(order) => members::retire(&mut change, at, order)?,
         Order::PlaceControlVoters(order) => members::place_voters(&mut change, at, order)?,
         Order::RemoveNode(order) => members::remove(&mut change, at, order)?,
+        Order::ReformDatabase(order) => reform::reform(&mut change, at, command, order)?,
+        Order::EndReform(order) => reform::end(&mut change, at, order)?,
         other => activation::change(&mut change, at, command, other)?,
     };
     let response = match verdict {
@@ -234,6 +237,7 @@ fn put_first_databases<V: StateView>(
         replicas: copies,
         created_at_ms: command.at_ms,
         reasons: placement::control_voters(&definition.dag()).findings,
+        reforming: 0,
     };
     put_database(change, &control);
     let everywhere = Wish { everywhere: true, ..Wish::default() };
@@ -283,6 +287,7 @@ fn database_record(
         replicas: placed.copies.iter().enumerate().map(number).collect(),
         created_at_ms: at_ms,
         reasons: placed.reasons,
+        reforming: 0,
     }
 }
 
@@ -476,6 +481,14 @@ fn audited(order: &Order) -> (&'static str, String) {
             ("place control voters", format!("nodes {:?}", order.nodes))
         }
         Order::RemoveNode(order) => ("remove node", format!("node {}", order.node)),
+        Order::ReformDatabase(order) => {
+            let ReformDatabase { database, node, .. } = order;
+            ("form database anew", format!("database {database} from node {node}"))
+        }
+        Order::EndReform(order) => {
+            let EndReform { database, generation, .. } = order;
+            ("end forming anew", format!("database {database} generation {generation}"))
+        }
     }
 }
 

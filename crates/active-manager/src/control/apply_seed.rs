@@ -96,6 +96,7 @@ fn new_seed(
         phase: SeedPhase::Building.into(),
         replaces: old.map_or(0, |old| old.replica),
         voter: old.is_some_and(|old| old.voter),
+        returns: old.is_some_and(|old| old.left_behind),
         ..SeedRecord::default()
     })
 }
@@ -220,7 +221,12 @@ fn begin_step(operation: &mut Operation, at: LogId, command: &Command, node: u64
 }
 
 /// Zero would say that it has not ended.
-fn end_step(operation: &mut Operation, command: &Command, succeeded: bool, outcome: &str) {
+pub(super) fn end_step(
+    operation: &mut Operation,
+    command: &Command,
+    succeeded: bool,
+    outcome: &str,
+) {
     if let Some(last) = operation.steps.last_mut().filter(|step| !step.ended()) {
         last.ended_ms = command.at_ms.max(1);
         last.succeeded = succeeded;
@@ -345,7 +351,7 @@ fn judge(state: &ControlState, database: &mut DatabaseRecord, seed: &SeedRecord,
     let own = database.replicas.iter_mut().find(|copy| copy.replica == seed.replica);
     let own = own.expect("a copy that joins is in its database's record");
     match (order.succeeded, seed.replaces) {
-        (true, 0) => place_voters(state, database),
+        (true, _) if seed.replaces == 0 || seed.returns => place_voters(state, database),
         (true, _) => own.voter = seed.voter,
         (false, _) => own.unfit.clone_from(&order.outcome),
     }
@@ -357,7 +363,12 @@ pub(crate) fn place_voters(state: &ControlState, database: &mut DatabaseRecord) 
     let nodes: Vec<NodeId> =
         database.replicas.iter().filter(fit).map(ReplicaRecord::node).collect();
     let site = match database.active_site.as_str() {
-        "" => nodes.first().map(|node| state.site_of(*node).to_string()),
+        "" => {
+            // Where it is active now: a copy that comes back does not pull it away.
+            let voter = database.replicas.iter().filter(fit).find(|copy| copy.voter);
+            let first = voter.map(ReplicaRecord::node).or_else(|| nodes.first().copied());
+            first.map(|node| state.site_of(node).to_string())
+        }
         site => Some(site.to_string()),
     };
     let site = site.filter(|site| nodes.iter().any(|node| state.site_of(*node) == site));

@@ -29,7 +29,7 @@ pub struct Command {
     #[prost(
         oneof = "Order",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 40, 41, 42, \
-                43, 50, 51, 52"
+                43, 50, 51, 52, 60, 61"
     )]
     pub order: Option<Order>,
 }
@@ -112,6 +112,67 @@ pub enum Order {
     /// A node that was leaving is gone.
     #[prost(message, tag = "52")]
     RemoveNode(RemoveNode),
+    /// A database whose majority is lost goes on from one copy, in a new generation.
+    #[prost(message, tag = "60")]
+    ReformDatabase(ReformDatabase),
+    /// The new generation serves.
+    #[prost(message, tag = "61")]
+    EndReform(EndReform),
+}
+
+/// See [`Order::ReformDatabase`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ReformDatabase {
+    /// The database.
+    #[prost(uint64, tag = "1")]
+    pub database: u64,
+    /// The generation that lost its majority.
+    #[prost(uint32, tag = "2")]
+    pub generation: u32,
+    /// The node whose copy the new generation is made of.
+    #[prost(uint64, tag = "3")]
+    pub node: u64,
+    /// That copy.
+    #[prost(uint64, tag = "4")]
+    pub replica: u64,
+    /// The last openings of the gates of the nodes that are given up: where one of them was opened
+    /// since the checks were made, the order is refused.
+    #[prost(message, repeated, tag = "5")]
+    pub openings: Vec<SeenOpening>,
+    /// The operation that asks.
+    #[prost(uint64, tag = "6")]
+    pub operation: u64,
+    /// The control term of the leader that asks.
+    #[prost(uint64, tag = "7")]
+    pub term: u64,
+}
+
+/// The last opening of a gate that somebody saw.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct SeenOpening {
+    /// Whose.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// The control term of its grant; 0: it never was opened.
+    #[prost(uint64, tag = "2")]
+    pub grant_term: u64,
+    /// Its number in that term.
+    #[prost(uint64, tag = "3")]
+    pub grant_number: u64,
+}
+
+/// See [`Order::EndReform`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EndReform {
+    /// The database.
+    #[prost(uint64, tag = "1")]
+    pub database: u64,
+    /// The generation that serves now.
+    #[prost(uint32, tag = "2")]
+    pub generation: u32,
+    /// The control term of the leader that asks.
+    #[prost(uint64, tag = "3")]
+    pub term: u64,
 }
 
 /// See [`Order::RetireNode`].

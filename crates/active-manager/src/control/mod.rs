@@ -18,6 +18,7 @@ mod apply;
 mod apply_activation;
 mod apply_members;
 mod apply_operation;
+mod apply_reform;
 mod apply_seed;
 pub mod command;
 pub mod definition;
@@ -32,6 +33,7 @@ pub use activation::{
     NodePolicy, OpeningRecord, Settings,
 };
 pub use apply::{apply, digest};
+pub use apply_reform::{LEFT_BEHIND, last_opening, openings_of};
 pub(crate) use apply_seed::{object as copy_object, without};
 pub use command::{Command, CreateDag, CreateDatabase, Order, RegisterBoot};
 pub use definition::{Definition, FoundingReplica};

@@ -46,6 +46,8 @@ pub enum OperationKind {
     SeedCopy = 20,
     /// The copies of a database move to another path, one after the other.
     MovePath = 21,
+    /// A database whose majority is lost goes on from one copy.
+    ReformDatabase = 22,
 }
 
 /// How an operation stands.

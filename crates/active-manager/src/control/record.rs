@@ -271,6 +271,14 @@ pub struct ReplicaRecord {
     /// The folder of the database on its node; empty: below the node's root.
     #[prost(string, tag = "7")]
     pub path: String,
+    /// The copy of the generation before that it is made of; 0: none. Only the copy that a
+    /// database was formed anew from has one.
+    #[prost(uint64, tag = "8")]
+    pub from_replica: u64,
+    /// Its database went on without it in a new generation: there is no such copy, and one is
+    /// built in its place.
+    #[prost(bool, tag = "9")]
+    pub left_behind: bool,
 }
 
 impl ReplicaRecord {
@@ -314,6 +322,10 @@ pub struct DatabaseRecord {
     /// Why the copies stand where they stand.
     #[prost(string, repeated, tag = "7")]
     pub reasons: Vec<String>,
+    /// The operation that formed this generation anew, until it serves: old copies are kept as
+    /// they are meanwhile. 0: none.
+    #[prost(uint64, tag = "8")]
+    pub reforming: u64,
 }
 
 impl DatabaseRecord {

@@ -69,6 +69,9 @@ pub struct SeedRecord {
     /// The folder of the database in which it is built; empty: below the node's root.
     #[prost(string, tag = "12")]
     pub path: String,
+    /// It comes in the place of a copy that was left behind: the voters are placed anew with it.
+    #[prost(bool, tag = "13")]
+    pub returns: bool,
 }
 
 impl SeedRecord {

@@ -102,6 +102,7 @@ fn copy_report(copy: &api::DatabaseCopy, newest: &BTreeMap<u64, (u32, u64)>) -> 
         replay_queue: copy.replay_queue_length,
         replay_queue_age: Millis(0),
         digest_equal: true,
+        last_index: copy.last_log_index,
     }
 }
 
