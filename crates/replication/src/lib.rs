@@ -21,6 +21,7 @@
 //! | [`group`](Group) | one copy: propose, read, mount, change members, transfer, status |
 //! | `log_store`, `state_machine`, `snapshot` | openraft's storage over a copy's directory |
 //! | [`gate`](ServingGate), [`gate_wire`] | the seam to the node's gate, and what gates say to each other |
+//! | [`reform`] | a copy becomes the first of a new generation, offline |
 //! | [`seeds`](SeedServer) | streams on which a copy's files are given to another node |
 //! | `network`, `mux`, [`link`], [`peer`] | from openraft's calls to frames, and who may send them |
 //! | [`timeouts`](Timeouts), [`options`](Options) | settings |
@@ -67,6 +68,7 @@ mod network;
 mod offload;
 mod options;
 mod overlay;
+pub mod reform;
 mod registry;
 mod rows;
 mod seeds;

@@ -240,6 +240,23 @@ impl Seen {
     }
 }
 
+/// Applies entries to a state that no group uses, in one batch that ends at `position`.
+pub(crate) fn apply_offline(
+    machine: &dyn Machine,
+    store: &dyn StateStore,
+    entries: &[RaftEntry],
+    (at, chain): (LogId, Chain),
+) -> Result<(), MachineFault> {
+    let seen = Seen::read(store)?;
+    let mut batch = Batch { machine, view: Overlay::new(store), seen };
+    for entry in entries {
+        batch.apply(entry)?;
+    }
+    let mut view = batch.view;
+    view.write(state::applied_write(at, chain));
+    Ok(store.write(&view.into_writes())?)
+}
+
 /// A batch while it is applied.
 struct Batch<'a> {
     machine: &'a dyn Machine,

@@ -91,6 +91,12 @@ pub enum SeedFault {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The rest of a log cannot be applied.
+    #[error("bring a copy to the end of its log: {detail}")]
+    Level {
+        /// Why.
+        detail: String,
+    },
     /// The step is not possible any more, or not yet.
     #[error("{what}: {why}")]
     Order {

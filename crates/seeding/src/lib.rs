@@ -21,6 +21,7 @@
 //! | [`install`] | the staged state becomes a copy; the old copy is retired |
 //! | [`delta`] | two states are made equal by sending only the bodies that differ |
 //! | [`relocate`] | a copy moves to another path of its node |
+//! | [`reform`] | a copy is made anew of itself in the next generation |
 //! | [`trash`] | what is kept for how long |
 //! | [`scrub`] | reading everything in the background |
 //! | [`progress`] | what people see; it never goes back |
@@ -37,6 +38,7 @@ mod journal;
 pub mod limit;
 mod pages;
 pub mod progress;
+pub mod reform;
 pub mod relocate;
 pub mod scrub;
 pub mod source;

@@ -3,6 +3,7 @@
 mod common;
 mod delta;
 mod real;
+mod reform;
 mod relocate;
 mod scrub;
 mod seed;
