@@ -4,7 +4,7 @@
 //! is different, so its digest names it.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,9 +48,30 @@ impl Default for Load {
 /// Clients at work. They end when [`Work::stop`] is called.
 pub struct Work {
     stopped: Arc<AtomicBool>,
+    rest: Arc<Rest>,
     acknowledged: Arc<AtomicU64>,
     clients: JoinSet<anyhow::Result<()>>,
     desks: Vec<Arc<Desk>>,
+}
+
+/// Whether clients begin nothing new, and how many of them do not.
+#[derive(Default)]
+struct Rest {
+    wanted: AtomicBool,
+    resting: AtomicUsize,
+}
+
+impl Rest {
+    async fn while_wanted(&self, stopped: &AtomicBool) {
+        if !self.wanted.load(Ordering::SeqCst) {
+            return;
+        }
+        self.resting.fetch_add(1, Ordering::SeqCst);
+        while self.wanted.load(Ordering::SeqCst) && !stopped.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.resting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A mailbox and what its clients share.
@@ -70,7 +91,8 @@ impl Work {
     pub async fn begin(trial: &Trial, load: &Load) -> anyhow::Result<Self> {
         let client = trial.client(load.patience)?;
         let (stopped, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let mut work = Self { stopped, acknowledged, clients: JoinSet::new(), desks: Vec::new() };
+        let (clients, desks, rest) = (JoinSet::new(), Vec::new(), Arc::default());
+        let mut work = Self { stopped, rest, acknowledged, clients, desks };
         let status = crate::ask::status(&trial.cluster)?;
         for number in 0..load.mailboxes {
             let database = &trial.databases()[number % trial.databases().len()];
@@ -90,8 +112,9 @@ impl Work {
                 let seed = (number * 100 + client) as u64;
                 let person = Person::new(desk.clone(), seed);
                 let (stopped, count) = (work.stopped.clone(), work.acknowledged.clone());
-                let pause = load.pause;
-                work.clients.spawn(async move { person.work(pause, &stopped, &count).await });
+                let (pause, rest) = (load.pause, work.rest.clone());
+                work.clients
+                    .spawn(async move { person.work(pause, &rest, &stopped, &count).await });
             }
             work.desks.push(desk);
         }
@@ -115,6 +138,19 @@ impl Work {
         done.with_context(|| {
             format!("fewer than {more} operations were acknowledged in {within:?}")
         })
+    }
+
+    /// Lets the clients end what they are doing, and begin nothing more until [`Work::go_on`].
+    pub async fn rest(&self) {
+        self.rest.wanted.store(true, Ordering::SeqCst);
+        while self.rest.resting.load(Ordering::SeqCst) < self.clients.len() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The clients go on.
+    pub fn go_on(&self) {
+        self.rest.wanted.store(false, Ordering::SeqCst);
     }
 
     /// Ends the clients, and reads every mailbox to its last byte.
@@ -162,10 +198,12 @@ impl Person {
     async fn work(
         mut self,
         pause: Duration,
+        rest: &Rest,
         stopped: &AtomicBool,
         acknowledged: &AtomicU64,
     ) -> anyhow::Result<()> {
         while !stopped.load(Ordering::Relaxed) {
+            rest.while_wanted(stopped).await;
             let outcome = match self.dice.below(100) {
                 0..65 => self.append().await?,
                 65..85 => self.store_flags().await?,

@@ -20,7 +20,7 @@ use dac::keeper::{Action, Heard, Lease, Seen};
 use dac::message::Holder;
 use dac::{Closed, DacGate, Keeper, LeaseTimes, MountPermit};
 use dag_api::peer::v1 as pb;
-use dag_types::{Boot, DatabaseId, LineageChain, Millis, NodeId, Registry, StoreId};
+use dag_types::{Boot, DatabaseId, GrantId, LineageChain, Millis, NodeId, Registry, StoreId};
 use history::journal::{BootOf, Event, GateLease};
 use openraft_rt::AsyncRuntime;
 use prost::Message as _;
@@ -82,6 +82,12 @@ impl SimGate {
     /// runs a copy of another group, whose gate it is not.
     pub fn be_strange(&self) {
         self.strange.store(true, Ordering::SeqCst);
+    }
+
+    /// The opening that it is open by, at this moment of the node's clock.
+    fn opening(&self) -> Option<GrantId> {
+        let open = self.held.closed().is_none();
+        self.held.lock().opening().filter(|_| open).map(|(grant, _)| grant)
     }
 
     /// For people: how it stands.
@@ -378,14 +384,18 @@ pub fn settle(shared: &Shared, group: &Group) {
     if database == DatabaseId::CONTROL {
         return group.allow_campaign(!barred);
     }
-    let open = gate.is_open();
+    let node = NodeId(shared.node);
+    // Whatever was decided before the gate was opened is known here.
+    let open = match gate.opening() {
+        Some(grant) => eligibility::knows_opening(control.as_deref(), node, grant),
+        None => gate.is_open(),
+    };
     let leads = group.role().0 == Role::Leader;
     let led = |other: &Group| {
         let mail = other.spec().database >= DatabaseId::FIRST_MAILBOX_DATABASE;
         mail && other.spec().database != database && other.role().0 == Role::Leader
     };
     let led = shared.groups().iter().filter(|other| led(other)).count();
-    let node = NodeId(shared.node);
     let allowed = eligibility::may_campaign(control.as_deref(), node, database, leads, led);
     group.allow_campaign(open && allowed && !barred);
     group.allow_mount(open);

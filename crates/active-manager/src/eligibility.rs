@@ -4,7 +4,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use dag_types::{Boot, DatabaseId, NodeId, StoreId};
+use dag_types::{Boot, DatabaseId, GrantId, NodeId, StoreId};
 
 use crate::control::{ActivationPolicy, ControlState};
 
@@ -41,6 +41,13 @@ pub fn unregistered_starts(
 pub fn is_full(control: Option<&ControlState>, node: NodeId, served: usize) -> bool {
     let maximum = control.map_or(0, |state| state.node_policy(node).maximum_active);
     maximum != 0 && served >= maximum as usize
+}
+
+/// Whether the control log is applied here up to the record of an opening of this node's gate. Before
+/// that, what was decided while the gate was closed may not be known here yet.
+pub fn knows_opening(control: Option<&ControlState>, node: NodeId, grant: GrantId) -> bool {
+    let known = control.into_iter().flat_map(|state| &state.openings);
+    known.filter(|opening| opening.node == node.0).any(|opening| opening.grant() >= grant)
 }
 
 /// Whether the copy on a node may ask for votes or be handed leadership without a person asking.

@@ -120,6 +120,8 @@ struct CopyPlace {
     seeded: bool,
     /// The database's folder; empty: the one below the root.
     path: String,
+    /// The copy of the generation before that it is made of.
+    from: Option<ReplicaId>,
 }
 
 /// Whether it may be over in a moment.
@@ -131,10 +133,14 @@ fn passes(fault: &SeedFault) -> bool {
 
 /// Opens a copy on a thread that may wait for the disk; nothing where the runtime is ending.
 async fn open(node: Arc<Node>, place: CopyPlace) -> Option<Result<Opened, SeedFault>> {
-    let CopyPlace { database, generation, replica, seeded, path } = place;
-    let opening = move || match seeded {
-        true => node.store.open_seeded(database, generation, replica, &path),
-        false => Ok(node.store.open_copy(database, generation, replica)?),
+    let CopyPlace { database, generation, replica, seeded, path, from } = place;
+    let machine = machine(database, &node);
+    let opening = move || match (from, seeded) {
+        (Some(from), _) => {
+            node.store.open_reformed(database, (generation, replica), &path, from, &*machine)
+        }
+        (None, true) => node.store.open_seeded(database, generation, replica, &path),
+        (None, false) => Ok(node.store.open_copy(database, generation, replica)?),
     };
     tokio::task::spawn_blocking(opening).await.ok()
 }
@@ -209,6 +215,7 @@ impl Driver {
         let control = self.node.control();
         let running = running(member, &self.node);
         let failed = self.node.failed.replicas();
+        let held = self.node.held.databases(control.as_deref());
         let actions = plan::decide(&Situation {
             node: self.node.id(),
             store: self.node.store_id(),
@@ -217,6 +224,7 @@ impl Driver {
             read_in: self.applied.map_or(0, |at| at.term),
             running: &running,
             failed: &failed,
+            held: &held,
             seen: &seen(member, &self.node),
         });
         let (starts, others): (Vec<Action>, Vec<Action>) =
@@ -233,8 +241,10 @@ impl Driver {
         let now = Instant::now();
         let due = |database: &DatabaseId| self.not_before.get(database).is_none_or(|at| *at <= now);
         let places = starts.into_iter().filter_map(|action| match action {
-            Action::Start { database, generation, replica, seeded, path } if due(&database) => {
-                Some(CopyPlace { database, generation, replica, seeded, path })
+            Action::Start { database, generation, replica, seeded, path, from }
+                if due(&database) =>
+            {
+                Some(CopyPlace { database, generation, replica, seeded, path, from })
             }
             _ => None,
         });
@@ -272,6 +282,9 @@ impl Driver {
                 self.remove_learners(member, database, learners);
             }
             Action::Stop { database } => self.stop(member, database).await,
+            Action::LeftBehind { database, generation, replica, why } => {
+                self.fail(database, generation, replica, &why);
+            }
             Action::CreateDag => {
                 let order = Order::CreateDag(creation(member));
                 self.order(member, Step::CreateDag, order);
@@ -303,23 +316,22 @@ impl Driver {
                 tracing::info!(db = %database, %replica, born = opened.born.is_some(), "copy started");
                 self.node.wake.notify_one();
             }
-            Err(error) => self.fail(place, &error.to_string()),
+            Err(error) => self.fail(database, generation, replica, &error.to_string()),
         }
     }
 
     /// A passing reason is tried again; any other fault fails the copy for good.
     fn not_opened(&mut self, place: CopyPlace, fault: &SeedFault) {
-        let CopyPlace { database, replica, .. } = place;
+        let CopyPlace { database, generation, replica, .. } = place;
         if passes(fault) {
             tracing::warn!(db = %database, %replica, %fault, "copy not opened; tried again");
             self.not_before.insert(database, Instant::now() + AGAIN);
             return;
         }
-        self.fail(place, &fault.to_string());
+        self.fail(database, generation, replica, &fault.to_string());
     }
 
-    fn fail(&self, place: CopyPlace, why: &str) {
-        let CopyPlace { database, generation, replica, .. } = place;
+    fn fail(&self, database: DatabaseId, generation: Generation, replica: ReplicaId, why: &str) {
         let copy = CopyOf::new(database, generation, replica);
         self.node.failed.note(database, replica, why);
         tracing::error!(db = %database, why, "the copy is Failed");

@@ -29,21 +29,38 @@ use dac::keeper::Heard;
 use dac::message::Holder;
 use dac::{Closed, DacGate, LeaseTimes, MountPermit};
 use dag_api::peer::v1 as pb;
-use dag_types::{DatabaseId, Millis, NodeId};
+use dag_types::{DatabaseId, GrantId, Millis, NodeId};
 use replication::peer::PeerIdentity;
 use replication::{Leave, LockedGate, ServingGate, gate_wire};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock;
+
+/// What the loop is told.
+pub(super) enum Told {
+    /// Of gates, for whoever decides.
+    Heard(Heard),
+    /// It is asked whether these nodes' gates are surely closed.
+    Fence(Vec<NodeId>, oneshot::Sender<Fenced>),
+}
+
+/// Whether the gates of some nodes are surely closed, by the word of the granter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fenced {
+    /// The control term of the granter.
+    pub term: u64,
+    /// What is left until then.
+    pub left: Millis,
+}
 
 /// The gate of this node, shared by its groups, its services and its loop.
 pub struct NodeGate {
     gate: LockedGate,
     own: NodeId,
-    inbox: mpsc::UnboundedSender<Heard>,
+    inbox: mpsc::UnboundedSender<Told>,
     /// Taken by the loop.
-    arriving: Mutex<Option<mpsc::UnboundedReceiver<Heard>>>,
+    arriving: Mutex<Option<mpsc::UnboundedReceiver<Told>>>,
     /// While the control group is led here: whether it may grant, and why.
     confirmation: Mutex<Option<Confirmation>>,
     leader: Mutex<Option<NodeId>>,
@@ -75,7 +92,22 @@ impl NodeGate {
 
     /// Tells the loop. It hears nothing any more when the node stops.
     pub fn tell(&self, heard: Heard) {
-        let _ = self.inbox.send(heard);
+        let _ = self.inbox.send(Told::Heard(heard));
+    }
+
+    /// How long until nothing that was granted to these nodes can be open any more; none where this
+    /// node does not grant.
+    pub async fn fence(&self, nodes: Vec<NodeId>) -> Option<Fenced> {
+        let (answer, fenced) = oneshot::channel();
+        let _ = self.inbox.send(Told::Fence(nodes, answer));
+        fenced.await.ok()
+    }
+
+    /// The opening that this gate is open by.
+    pub fn opening(&self) -> Option<GrantId> {
+        let gate = self.gate();
+        let open = gate.closed(clock::boottime()).is_none();
+        gate.opening().filter(|_| open).map(|(grant, _)| grant)
     }
 
     /// Why nothing may be served now; none: the gate is open.

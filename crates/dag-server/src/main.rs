@@ -18,6 +18,7 @@ mod driver;
 mod failures;
 mod formation;
 mod gate;
+mod held;
 mod hooks;
 mod journal;
 mod leave;

@@ -30,6 +30,7 @@ use crate::clock;
 use crate::failures::Failures;
 use crate::formation::{Formation, Own, Refusal, Stage};
 use crate::gate::{self, NodeGate};
+use crate::held::Held;
 use crate::journal::{Acknowledged, CopyOf, Event, Journal, Role};
 use crate::operations::Operations;
 use crate::peers::Peers;
@@ -76,6 +77,8 @@ pub struct Node {
     pub operations: Operations,
     /// Steps of long operations that it took.
     pub steps: Steps,
+    /// Copies that are stopped while it is decided which one their database goes on from.
+    pub held: Held,
     /// Why copies of this node have failed.
     pub failed: Failures,
     /// Copies that are given to other nodes, and those that are built here.
@@ -159,6 +162,7 @@ impl Node {
             stopping: CancellationToken::new(),
             operations: Operations::default(),
             steps: Steps::of(&store.root),
+            held: Held::default(),
             failed: Failures::default(),
             scrubs: Scrubs::default(),
             seeds: Seeds::default(),

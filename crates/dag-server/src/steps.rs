@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use active_manager::control::ControlState;
 use dac::step_fence::{Admission, StepFence, StepId};
 use dag_api::{Problem, Reason};
 use dag_format::meta::TakenStep;
@@ -119,15 +120,17 @@ where
     outcome
 }
 
-/// Which operations are over, by this node's own control log. Their numbers only grow, so one that
-/// is not above the newest known and does not run has ended.
+/// Which operations are over, by this node's own control log.
 fn finished(node: &Node) -> impl Fn(u64) -> bool + use<> {
     let state = node.control();
-    let newest = state.iter().flat_map(|state| &state.operations).map(|known| known.operation);
-    let newest = newest.max().unwrap_or(0);
-    let running: Vec<u64> =
-        state.iter().flat_map(|state| state.running()).map(|known| known.operation).collect();
-    move |operation| operation <= newest && !running.contains(&operation)
+    move |operation| state.as_ref().is_some_and(|state| is_over(state, operation))
+}
+
+/// Whether an operation is over. Numbers only grow, so one that is not above the newest known and
+/// does not run has ended.
+pub fn is_over(state: &ControlState, operation: u64) -> bool {
+    let newest = state.operations.iter().map(|known| known.operation).max().unwrap_or(0);
+    operation <= newest && !state.running().any(|known| known.operation == operation)
 }
 
 async fn save(root: &Arc<NodeRoot>, fence: &StepFence) -> Result<(), Problem> {

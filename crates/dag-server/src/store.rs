@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use dag_types::{DatabaseId, Generation, Millis, NodeId, ReplicaId, StoreId};
-use replication::OpenCopy;
+use replication::{Machine, OpenCopy};
 use seeding::install::{self, InstallOrder};
+use seeding::reform::{self, ReformOrder};
 use seeding::{SeedFault, target};
 use storage::copy_directory::{CopyDirectory, CopyPlace, CopyStart, OpenFault};
 use storage::disk::{Disk, RealDisk};
@@ -170,6 +171,33 @@ impl Store {
         let order = InstallOrder { place, identity, staged, vote: None };
         let directory = install::install(&order, &*self.engine)?;
         Ok(self.keep(directory, (!installed).then_some("seed")))
+    }
+
+    /// Opens the first copy of a new generation of its group, or makes it of the copy that this node
+    /// had in the generation before, which nobody has open and which stays as it is.
+    pub fn open_reformed(
+        &self,
+        database: DatabaseId,
+        (generation, replica): (Generation, ReplicaId),
+        path: &str,
+        from: ReplicaId,
+        machine: &dyn Machine,
+    ) -> Result<Opened, SeedFault> {
+        let place = self.place(database, path);
+        let new = self.root.copy_identity(database, generation, replica);
+        let old = self.root.copy_identity(database, Generation(generation.0 - 1), from);
+        let installed = install::is_installed(&place, &new)?;
+        if !installed && self.root.remembered(database, replica).is_some() {
+            let folder = install::copy_folder(&place, &new).display().to_string();
+            return Err(OpenFault::Missing { folder }.into());
+        }
+        let order = ReformOrder { place, old, new };
+        let own = self.root.identity().node;
+        let directory = reform::reform(&order, &*self.engine, |log, state| {
+            let levelled = replication::reform::level(machine, log, state, (replica, own));
+            levelled.map_err(|fault| fault.to_string())
+        })?;
+        Ok(self.keep(directory, (!installed).then_some("reform")))
     }
 
     fn keep(&self, directory: CopyDirectory, born: Option<&'static str>) -> Opened {

@@ -12,6 +12,7 @@ mod members;
 mod operations;
 mod overload;
 mod paths;
+mod reforming;
 mod runbooks;
 mod same_commands;
 mod seeding;

@@ -26,7 +26,7 @@ async fn under_load_in(
     Ok((trial, work))
 }
 
-async fn end(trial: Trial, work: Work) -> anyhow::Result<()> {
+async fn end_of(trial: Trial, work: Work) -> anyhow::Result<()> {
     trial.phase(Phase::After)?;
     work.progress(100, Duration::from_secs(60)).await?;
     work.stop().await?;
@@ -80,7 +80,7 @@ async fn planned_switchover() -> anyhow::Result<()> {
     ensure!(operations[0]["state"] == "Done", "{operations}");
     work.progress(50, Duration::from_secs(30)).await?;
     trial.fault("moved", &[active, target], from, Some(now()))?;
-    end(trial, work).await
+    end_of(trial, work).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +109,7 @@ async fn node_maintenance() -> anyhow::Result<()> {
     let events = trial.cluster.dagctl(["events"])?;
     ensure!(events.contains("drain") && events.contains("a new disk"), "{events}");
     trial.fault("maintenance", &[node], from, Some(now()))?;
-    end(trial, work).await
+    end_of(trial, work).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +133,7 @@ async fn node_lost() -> anyhow::Result<()> {
     trial.cluster.restart(std::slice::from_ref(&lost)).await?;
     ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
     trial.fault("node lost", &[lost], from, Some(now()))?;
-    end(trial, work).await
+    end_of(trial, work).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +161,7 @@ async fn witness_lost() -> anyhow::Result<()> {
     trial.cluster.restart(&["w".to_owned()]).await?;
     ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
     trial.fault("witness lost", &["w".to_owned()], from, Some(now()))?;
-    end(trial, work).await
+    end_of(trial, work).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +188,7 @@ async fn passive_site_lost() -> anyhow::Result<()> {
     trial.cluster.restart(&lost).await?;
     ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
     trial.fault("passive site lost", &lost, from, Some(now()))?;
-    end(trial, work).await
+    end_of(trial, work).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,7 +215,7 @@ async fn whole_dag_powered_off() -> anyhow::Result<()> {
     trial.cluster.restart(std::slice::from_ref(&dead)).await?;
     ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
     trial.fault("whole DAG powered off", &all, from, Some(now()))?;
-    end(trial, work).await
+    end_of(trial, work).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +240,7 @@ async fn path_move() -> anyhow::Result<()> {
     ensure!(to.join("OWNER").exists(), "{} says whose it is", to.display());
     let shown = ask::json(&trial.cluster, &format!("ops show {}", done["operation"]))?;
     ensure!(shown["state"] == "Done", "{shown}");
-    end(trial, work).await
+    end_of(trial, work).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,5 +280,57 @@ async fn copy_failed() -> anyhow::Result<()> {
     ask::refused_by_check(&trial.cluster, &format!("copy seed DB1@{victim}"), "copy-not-sound")?;
     let events = trial.cluster.dagctl(["events"])?;
     ensure!(events.contains("admit copy"), "{events}");
-    end(trial, work).await
+    end_of(trial, work).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn database_reformed() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let promise = Promise {
+        reproduce: "cargo test --release -p cluster database_reformed",
+        faults: &["majority lost"],
+        acknowledged_min: 50,
+    };
+    let (mut trial, work) = under_load_in("two-site-witness", promise, &["DB1"]).await?;
+    refused(&trial.cluster, "db reform DB1", "not-mounted")?;
+    // The copy that is left has everything: what the verdict may not promise, the test sees to.
+    work.rest().await;
+    let status = ask::status(&trial.cluster)?;
+    let voters = status["copies"]
+        .as_array()
+        .context("copies")?
+        .iter()
+        .filter(|copy| copy["database"] == "DB1" && copy["voter"] == true);
+    let voters: Vec<String> =
+        voters.filter_map(|copy| copy["node"].as_str().map(str::to_owned)).collect();
+    let site = &ask::active(&trial.cluster, "DB1")?[..1];
+    let (lost, kept): (Vec<String>, Vec<String>) =
+        voters.into_iter().partition(|node| node.starts_with(site));
+    ensure!(lost.len() == 2 && kept.len() == 1, "{lost:?} {kept:?}");
+    ask::expect_equal(&trial.cluster, "DB1", 4)?;
+    let from = now();
+    trial.cluster.kill_all(&lost)?;
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    let plan = loop {
+        let planned = trial.cluster.try_dagctl(["db", "reform", "DB1", "--plan", "-o", "json"])?;
+        if planned.status.code() == Some(10) {
+            break serde_json::from_slice::<serde_json::Value>(&planned.stdout)?;
+        }
+        ensure!(std::time::Instant::now() < end, "{planned:?}");
+        std::thread::sleep(Duration::from_millis(300));
+    };
+    ensure!(plan["verdict"] == "UNKNOWN", "{plan:#}");
+    refused(&trial.cluster, "db reform DB1", "loss-acknowledged")?;
+    let token = plan["token"].as_str().context("a plan has a token")?;
+    let command = format!("db reform DB1 --apply {token} --reason fire --timeout 60");
+    let done = ask::json(&trial.cluster, &command)?;
+    ensure!(done["formed"] == true, "{done:#}");
+    work.go_on();
+    work.progress(50, Duration::from_secs(60)).await?;
+    trial.cluster.restart(&lost).await?;
+    ask::wait_healthy(&trial.cluster, Duration::from_secs(120))?;
+    let events = trial.cluster.dagctl(["events", "--last", "1000"])?;
+    ensure!(events.contains("form database anew") && events.contains("fire"), "{events}");
+    trial.fault("majority lost", &lost, from, Some(now()))?;
+    end_of(trial, work).await
 }

@@ -27,6 +27,8 @@ pub struct Situation<'a> {
     pub running: &'a BTreeMap<DatabaseId, Running>,
     /// The copies here that have failed, and are not started again.
     pub failed: &'a BTreeMap<DatabaseId, ReplicaId>,
+    /// Databases whose copies are stopped here while the best one of all is looked for.
+    pub held: &'a BTreeSet<DatabaseId>,
     /// The greatest start of each node that was seen, with the store it was seen from.
     pub seen: &'a BTreeMap<NodeId, (StoreId, Boot)>,
 }
@@ -74,6 +76,19 @@ pub enum Action {
         seeded: bool,
         /// The database's folder; empty: the one below the root.
         path: String,
+        /// The copy of the generation before that it is made of.
+        from: Option<ReplicaId>,
+    },
+    /// There is no copy here: its database went on without it.
+    LeftBehind {
+        /// The database.
+        database: DatabaseId,
+        /// The incarnation of its group.
+        generation: Generation,
+        /// The copy that is to be built.
+        replica: ReplicaId,
+        /// Why, for people.
+        why: String,
     },
     /// Stop and close the copy that runs here: another one took its place, or it was taken away.
     Stop {
@@ -145,7 +160,10 @@ fn founding(situation: &Situation<'_>, actions: &mut Vec<Action>) {
     let Some(own) = replicas.iter().find(|copy| copy.node == situation.node) else { return };
     let database = DatabaseId::CONTROL;
     match situation.running.get(&database) {
-        None => start(situation, database, Generation::FIRST, (own.replica, false, ""), actions),
+        None => {
+            let copy = Copy { replica: own.replica, seeded: false, path: "", from: None };
+            start(situation, database, Generation::FIRST, copy, actions);
+        }
         Some(running) if running.blank => {
             if situation.formation.first_voter() == Some(situation.node) {
                 let voters = replicas.iter().filter(|copy| copy.voter);
@@ -173,10 +191,20 @@ fn for_database(
     // and never makes the copies anew that its old one had.
     let own = record.replica_on(situation.node).filter(|own| own.store() == situation.store);
     let own = match (own, running) {
-        (Some(own), Some(running)) if running.replica == own.id() => own,
+        (Some(own), Some(running))
+            if running.replica == own.id() && !situation.held.contains(&database) =>
+        {
+            own
+        }
+        (_, Some(_)) if situation.held.contains(&database) => {
+            return actions.push(Action::Stop { database });
+        }
+        (Some(_), None) if situation.held.contains(&database) => return,
+        (Some(own), None) if own.left_behind => {
+            return left_behind(situation, record, own, actions);
+        }
         (Some(own), None) => {
-            let copy = (own.id(), own.seeded, own.path.as_str());
-            return start(situation, database, record.generation(), copy, actions);
+            return start(situation, database, record.generation(), Copy::of(own), actions);
         }
         (own, Some(running)) if database != DatabaseId::CONTROL && is_gone(state, own, running) => {
             return actions.push(Action::Stop { database });
@@ -220,7 +248,9 @@ fn members(state: &ControlState, record: &DatabaseRecord, running: &Running) -> 
     if running.members.iter().any(|member| member.0 >= state.next_replica) {
         return None;
     }
-    let learners = places(record, |copy| !running.members.contains(&copy.id()));
+    // Of what was left behind there is no copy to send anything to.
+    let learners =
+        places(record, |copy| !running.members.contains(&copy.id()) && !copy.left_behind);
     if !learners.is_empty() {
         return (!running.joint).then_some(Action::AddLearners { database, learners });
     }
@@ -243,16 +273,45 @@ fn members(state: &ControlState, record: &DatabaseRecord, running: &Running) -> 
     leaves.then_some(Action::RemoveLearners { database, learners: left })
 }
 
+/// A copy to start.
+struct Copy<'a> {
+    replica: ReplicaId,
+    seeded: bool,
+    path: &'a str,
+    from: Option<ReplicaId>,
+}
+
+impl<'a> Copy<'a> {
+    fn of(record: &'a ReplicaRecord) -> Self {
+        let from = (record.from_replica != 0).then_some(ReplicaId(record.from_replica));
+        Self { replica: record.id(), seeded: record.seeded, path: &record.path, from }
+    }
+}
+
 fn start(
     situation: &Situation<'_>,
     database: DatabaseId,
     generation: Generation,
-    (replica, seeded, path): (ReplicaId, bool, &str),
+    copy: Copy<'_>,
     actions: &mut Vec<Action>,
 ) {
+    let Copy { replica, seeded, path, from } = copy;
     if situation.failed.get(&database) != Some(&replica) {
         let path = path.to_owned();
-        actions.push(Action::Start { database, generation, replica, seeded, path });
+        actions.push(Action::Start { database, generation, replica, seeded, path, from });
+    }
+}
+
+fn left_behind(
+    situation: &Situation<'_>,
+    record: &DatabaseRecord,
+    own: &ReplicaRecord,
+    actions: &mut Vec<Action>,
+) {
+    if situation.failed.get(&record.id()) != Some(&own.id()) {
+        let (database, generation) = (record.id(), record.generation());
+        let why = own.unfit.clone();
+        actions.push(Action::LeftBehind { database, generation, replica: own.id(), why });
     }
 }
 

@@ -121,6 +121,7 @@ struct Case {
     control: Option<ControlState>,
     running: BTreeMap<DatabaseId, Running>,
     failed: BTreeMap<DatabaseId, ReplicaId>,
+    held: BTreeSet<DatabaseId>,
     seen: BTreeMap<NodeId, (StoreId, Boot)>,
     read_in: u64,
 }
@@ -133,6 +134,7 @@ impl Case {
             control: None,
             running: BTreeMap::new(),
             failed: BTreeMap::new(),
+            held: BTreeSet::new(),
             seen: BTreeMap::new(),
             read_in: 0,
         }
@@ -151,6 +153,7 @@ impl Case {
             read_in: self.read_in,
             running: &self.running,
             failed: &self.failed,
+            held: &self.held,
             seen: &self.seen,
         })
     }
@@ -188,7 +191,8 @@ fn a_new_member_starts_its_control_copy_and_nothing_else() {
         let replica = ReplicaId(node);
         let generation = Generation::FIRST;
         let path = String::new();
-        let start = Action::Start { database, generation, replica, seeded: false, path };
+        let (seeded, from) = (false, None);
+        let start = Action::Start { database, generation, replica, seeded, path, from };
         assert_eq!(Case::founding(node).decide(), [start]);
     }
 }
@@ -354,7 +358,9 @@ fn a_node_stops_a_copy_that_was_replaced_or_taken_away_and_puts_the_new_one_in_p
     let starts = target.decide();
     let (database, generation, replica) = (DB1, Generation::FIRST, ReplicaId(90));
     let path = String::new();
-    assert!(starts.contains(&Action::Start { database, generation, replica, seeded: true, path }));
+    let (seeded, from) = (true, None);
+    let start = Action::Start { database, generation, replica, seeded, path, from };
+    assert!(starts.contains(&start));
     let mut removed = Case::settled(2);
     let state = removed.control.as_mut().unwrap();
     let record = state.databases.iter_mut().find(|record| record.id() == DB1).unwrap();

@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use active_manager::eligibility;
+use dac::granter::Fence;
 use dac::keeper::{Action, Heard, Lease, Seen};
 use dac::message::Holder;
 use dac::{Closed, LeaseTimes};
 use dag_format::links;
-use dag_types::{ActivationId, DatabaseId, GrantId, LineageChain};
+use dag_types::{ActivationId, DatabaseId, GrantId, LineageChain, Millis, NodeId};
 use replication::{Group, Role, gate_wire};
 use tokio::sync::mpsc;
 
 use super::leader::{Office, control_group};
-use super::{NodeGate, UNPOISONED};
+use super::{Fenced, NodeGate, Told, UNPOISONED};
 use crate::clock;
 use crate::journal::{Event, GateLease};
 use crate::node::{Member, Node};
@@ -53,7 +54,7 @@ struct Keeper {
     office: Option<Office>,
 }
 
-type Arriving = mpsc::UnboundedReceiver<Heard>;
+type Arriving = mpsc::UnboundedReceiver<Told>;
 
 impl Keeper {
     async fn of_member(node: &Arc<Node>) -> Option<(Self, Arriving)> {
@@ -84,16 +85,29 @@ impl Keeper {
         self.node.member().expect("the loop begins with membership, which is for ever")
     }
 
-    async fn turn(&mut self, came: &mut Vec<Heard>) {
+    async fn turn(&mut self, came: &mut Vec<Told>) {
         self.look();
         self.compare_clocks().await;
-        for heard in came.drain(..) {
-            self.decides.take_in(heard);
+        for told in came.drain(..) {
+            match told {
+                Told::Heard(heard) => self.decides.take_in(heard),
+                // Without an office nobody is answered, and the question is dropped.
+                Told::Fence(nodes, answer) => drop(self.fence(&nodes).map(|is| answer.send(is))),
+            }
             self.carry_out_all().await;
         }
         self.decides.tick();
         self.carry_out_all().await;
         self.publish();
+    }
+
+    fn fence(&self, nodes: &[NodeId]) -> Option<Fenced> {
+        let (granter, now) = (self.decides.granter()?, clock::boottime());
+        let left = match granter.fence(now, nodes) {
+            Fence::Passed => Millis(0),
+            Fence::Wait { until } => until.saturating_sub(now).max(Millis(1)),
+        };
+        Some(Fenced { term: granter.term(), left })
     }
 
     fn until_next(&self) -> Duration {
@@ -280,9 +294,14 @@ pub fn settle(node: &Node, group: &Group) {
     }
     // One at a time, so that the last one goes by the newest state of the gate.
     let _turn = member.gate.settling.lock().expect(UNPOISONED);
-    let open = member.gate.closed().is_none();
     let control = node.control();
     let control = control.as_deref();
+    // Whatever was decided before this gate was opened is known here: a copy whose database went on
+    // without it serves nobody.
+    let open = match member.gate.opening() {
+        None => false,
+        Some(grant) => eligibility::knows_opening(control, node.id(), grant),
+    };
     let leads = group.role().0 == Role::Leader;
     let led = led_here(member, database);
     let allowed = eligibility::may_campaign(control, node.id(), database, leads, led);

@@ -92,6 +92,10 @@ fn parse(name: &Path) -> Option<Folder> {
 /// business: the log may be behind. A copy that is replaced stays until the new one is admitted.
 fn is_stray(node: &Node, state: &ControlState, database: DatabaseId, replica: ReplicaId) -> bool {
     let Some(record) = state.database(database) else { return false };
+    // Until a generation that was formed anew serves, the old copies are all that there is.
+    if record.reforming != 0 {
+        return false;
+    }
     let own = record.replica_on(node.id()).map(|copy| copy.id());
     let seed = state.seed(database, node.id());
     let kept = seed.is_some_and(|seed| {

@@ -13,6 +13,7 @@ mod moves;
 mod orders;
 mod paths;
 pub(crate) mod plan;
+mod reforming;
 mod seeding;
 mod seeds;
 mod settings;
@@ -235,6 +236,21 @@ impl DagAdminService for AdminServer {
     ) -> Result<Response<api::RemoveNodeResponse>, Status> {
         let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
         respond(self.remove_node(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn reform_database(
+        &self,
+        request: Request<api::ReformDatabaseRequest>,
+    ) -> Result<Response<api::ReformDatabaseResponse>, Status> {
+        let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
+        respond(self.reform_database(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn hold_copy(
+        &self,
+        request: Request<api::HoldCopyRequest>,
+    ) -> Result<Response<api::HoldCopyResponse>, Status> {
+        respond(self.hold_copy(request.into_inner()).await)
     }
 
     async fn move_path(

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::admin::{Admin, Client};
 use crate::command::moves::{self, MoveArgs};
 use crate::command::paths::{self, MovePathArgs};
+use crate::command::reform::{self, ReformArgs};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::names::Names;
@@ -34,6 +35,8 @@ pub enum Db {
     Move(MoveArgs),
     /// Move a database to another folder while it goes on (Exchange: Move-DatabasePath)
     MovePath(MovePathArgs),
+    /// Let a database that lost its majority go on from the best copy that is left
+    Reform(ReformArgs),
     /// Move databases back to their preferred copies (Exchange: RedistributeActiveDatabases)
     Rebalance {
         /// Only show it
@@ -114,6 +117,7 @@ pub async fn run(db: Db, admin: &Admin, patience: Duration, form: Form) -> Resul
         Db::List => list(admin, form).await,
         Db::Move(args) => moves::run(args, admin, patience, form).await,
         Db::MovePath(args) => paths::run(args, admin, form).await,
+        Db::Reform(args) => reform::run(args, admin, patience, form).await,
         Db::Rebalance { dry_run: true, .. } => moves::plan_balance(admin, form).await,
         Db::Rebalance { reason, .. } => moves::rebalance(&reason, admin, patience, form).await,
         Db::Verify { name, wait } => verify(name, wait, admin, form).await,

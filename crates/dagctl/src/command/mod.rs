@@ -15,6 +15,7 @@ pub mod members;
 pub mod moves;
 pub mod node;
 pub mod paths;
+pub mod reform;
 pub mod seed;
 pub mod status;
 pub mod trace;

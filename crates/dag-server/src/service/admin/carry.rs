@@ -113,6 +113,7 @@ impl AdminServer {
                 Plan::Paths(planned) => self.carry_paths(carrying, planned).await,
                 Plan::Leave(planned) => self.carry_leave(carrying, planned).await,
                 Plan::Hook(run) => self.carry_hook(carrying, run).await,
+                Plan::Reform(planned) => self.carry_reform(carrying, planned).await,
             }
         })
     }

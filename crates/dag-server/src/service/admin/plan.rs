@@ -5,6 +5,7 @@
 
 use active_manager::control::{MoveCause, Operation, OperationKind, OperationState};
 use active_manager::course::{MoveCourse, Next, Row, Step, UNDO};
+use active_manager::reform;
 use active_manager::removal::MEMBERS;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,8 @@ pub enum Plan {
     Leave(Leave),
     /// An executable is run because something happened.
     Hook(HookRun),
+    /// A database whose majority is lost goes on from one copy.
+    Reform(Reform),
 }
 
 /// See [`Plan::Hook`].
@@ -121,6 +124,32 @@ pub struct Leave {
     pub earlier_voters: Vec<u64>,
 }
 
+/// See [`Plan::Reform`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reform {
+    /// Of whoever asked; a repetition finds the operation by it.
+    pub request: String,
+    pub database: u64,
+    pub name: String,
+    /// The incarnation that lost its majority.
+    pub generation: u32,
+    /// The node whose copy was the best when it was planned.
+    pub node: u64,
+    /// It is known that nothing is lost; else a person said that it may be.
+    pub lossless: bool,
+    /// What may be lost, and why, for people.
+    pub verdict: String,
+}
+
+/// A step of forming a database anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReformStep {
+    /// All copies that are left stand still, and the best one begins the next generation.
+    Form,
+    /// It serves.
+    Serve,
+}
+
 /// A step of a departure; every one is an order of the control log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaveStep {
@@ -190,6 +219,7 @@ impl Plan {
             Self::Paths(_) => OperationKind::MovePath,
             Self::Leave(_) => OperationKind::RemoveNode,
             Self::Hook(_) => OperationKind::Hook,
+            Self::Reform(_) => OperationKind::ReformDatabase,
         }
     }
 
@@ -202,6 +232,7 @@ impl Plan {
             // Its parts hold the database itself, one after the other.
             Self::Paths(planned) => format!("path of database {}", planned.database),
             Self::Leave(_) => MEMBERS.into(),
+            Self::Reform(planned) => reform::object(planned.database),
             // Each of its own: hooks never wait for each other.
             Self::Hook(run) => {
                 let Happened { event, index, object, .. } = &run.happened;
@@ -236,6 +267,13 @@ impl Plan {
                 format!("{name} to {path} on nodes {}", list(nodes))
             }
             Self::Leave(planned) => planned.all_words().join(", "),
+            Self::Reform(planned) => {
+                let Reform { name, generation, node, verdict, .. } = planned;
+                format!(
+                    "{name} goes on from node {node} in generation {}: {verdict}",
+                    generation + 1
+                )
+            }
             Self::Hook(run) => {
                 format!(
                     "{} because of {}: {}",
@@ -325,6 +363,48 @@ impl Leave {
         let back = |step: &LeaveStep| self.back(step);
         let row = Row { forward: self.forward(), back, halves: true };
         row.next(known, format!("{} is removed", self.name), format!("{} stays", self.name))
+    }
+}
+
+impl Reform {
+    const STEPS: [ReformStep; 2] = [ReformStep::Form, ReformStep::Serve];
+
+    /// A step for people, as its record has it.
+    pub fn step_words(&self, step: ReformStep) -> String {
+        let (name, next) = (&self.name, self.generation + 1);
+        match step {
+            ReformStep::Form => {
+                format!("stop every copy of {name} and form generation {next} from the best one")
+            }
+            ReformStep::Serve => format!("wait until generation {next} of {name} serves"),
+        }
+    }
+
+    /// All steps for people, in their order.
+    pub fn all_words(&self) -> Vec<String> {
+        Self::STEPS.iter().map(|step| self.step_words(*step)).collect()
+    }
+
+    /// What comes next, from the plan and the record alone. There is no way back: before the first
+    /// step is done nothing has changed, and after it the old generation is no more.
+    pub fn next(&self, known: &Operation) -> Next<ReformStep> {
+        let end = |state, outcome: String| Next::End { state, outcome };
+        let failed = known.steps.iter().find(|step| step.ended() && !step.succeeded);
+        let cancelled = known.state() == OperationState::Cancelling;
+        if let Some(failed) = failed {
+            let state = if cancelled { OperationState::Cancelled } else { OperationState::Failed };
+            return end(state, failed.outcome.clone());
+        }
+        let open = known.steps.last().filter(|step| !step.ended());
+        let done = known.steps.iter().filter(|step| step.ended()).count();
+        let Some(step) = Self::STEPS.get(done) else {
+            let (name, next) = (&self.name, self.generation + 1);
+            return end(OperationState::Done, format!("{name} serves in generation {next}"));
+        };
+        if cancelled && done == 0 && open.is_none() {
+            return end(OperationState::Cancelled, format!("{} is as it was", self.name));
+        }
+        Next::Send { number: done as u32 + 1, step: *step, undoes: false }
     }
 }
 
@@ -516,6 +596,39 @@ mod tests {
         }
     }
 
+    fn reform() -> Reform {
+        Reform {
+            request: "r".into(),
+            database: 16,
+            name: "DB1".into(),
+            generation: 1,
+            node: 3,
+            lossless: false,
+            verdict: "UNKNOWN".into(),
+        }
+    }
+
+    #[test]
+    fn a_database_is_formed_anew_and_then_serves_and_there_is_no_way_back() {
+        let plan = reform();
+        let next = |state, steps: &[(u32, &str, Option<bool>)]| plan.next(&record(state, steps));
+        let sends = |number, step| Next::Send { number, step, undoes: false };
+        assert_eq!(next(RUNNING, &[]), sends(1, ReformStep::Form));
+        assert_eq!(next(RUNNING, &[(1, "form", None)]), sends(1, ReformStep::Form));
+        let ended = |next: Next<ReformStep>| match next {
+            Next::End { state, .. } => state,
+            Next::Send { .. } => panic!("it goes on"),
+        };
+        let failed = next(RUNNING, &[(1, "form", Some(false))]);
+        assert_eq!(ended(failed), OperationState::Failed);
+        assert_eq!(ended(next(CANCELLING, &[])), OperationState::Cancelled);
+        // What is formed is seen through, also where a person would rather not.
+        let formed = (1, "form", Some(true));
+        assert_eq!(next(CANCELLING, &[formed]), sends(2, ReformStep::Serve));
+        let done = next(CANCELLING, &[formed, (2, "serve", Some(true))]);
+        assert_eq!(ended(done), OperationState::Done);
+    }
+
     fn paths() -> Paths {
         let (name, path) = ("DB1".into(), "/new".into());
         Paths { database: 16, name, path, nodes: vec![1, 2, 3], limit: 0 }
@@ -577,6 +690,7 @@ mod tests {
             Plan::Rebalance(rebalance),
             Plan::Paths(paths()),
             Plan::Leave(leave()),
+            Plan::Reform(reform()),
         ];
         for plan in plans {
             let written = Operation { plan: plan.written(), ..Operation::default() };

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use super::AdminServer;
 use super::moves::named;
 use super::orders::{Asker, unreadable};
+use super::reforming::LostSince;
 use super::show::known_copies;
 use crate::clock;
 use crate::node::{Member, Node};
@@ -135,10 +136,12 @@ pub async fn lead(node: Arc<Node>) {
         admin: AdminServer::of(node.clone()),
         under_way: Arc::default(),
         failed: FailedSince::new(),
+        lost: LostSince::new(),
     };
     while !node.stopping.is_cancelled() {
         if leader.look().is_none() {
             leader.failed.clear();
+            leader.lost.clear();
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -153,6 +156,8 @@ struct Leader {
     under_way: Arc<Mutex<BTreeSet<(DatabaseId, NodeId)>>>,
     /// By the clock of leases.
     failed: FailedSince,
+    /// By the same.
+    lost: LostSince,
 }
 
 /// What a seed needs next.
@@ -188,6 +193,7 @@ impl Leader {
             }
         }
         self.begin_by_themselves(&state, &reports, &copies);
+        self.reform(&state, &reports, &copies, term);
         Some(())
     }
 
@@ -254,6 +260,31 @@ impl Leader {
             };
             let record = SeedRecord { database: database.0, node: node.0, ..Default::default() };
             self.order(&record, Order::SeedCopy(order), format!("the copy is Failed: {why}"));
+        }
+    }
+
+    /// Databases that lost their majority, and nothing else, go on.
+    fn reform(
+        &mut self,
+        state: &ControlState,
+        reports: &Reports,
+        copies: &[api::DatabaseCopy],
+        term: u64,
+    ) {
+        let anybody = NodeId(0);
+        for order in AdminServer::served(state, copies, term) {
+            let Order::EndReform(end) = &order else { continue };
+            let about =
+                SeedRecord { database: end.database, node: anybody.0, ..SeedRecord::default() };
+            self.order(&about, order, String::new());
+        }
+        let now = clock::boottime().0;
+        for due in AdminServer::lossless(state, reports, copies, &mut self.lost, now) {
+            let (admin, database) = (self.admin.clone(), due.0.id());
+            let asker = own_word(&admin.node, "the majority of its voters is lost".into());
+            self.once((database, anybody), async move {
+                admin.reform_by_itself(due, term, asker).await;
+            });
         }
     }
 

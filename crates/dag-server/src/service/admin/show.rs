@@ -460,6 +460,9 @@ fn own_copy(node: &Node, record: &DatabaseRecord, replica: &ReplicaRecord) -> ap
         applied_index: index(status.applied),
         term: status.term,
         scrub: scrub(node, record.id(), replica.id()),
+        last_log_term: status.last.map_or(0, |at| at.term),
+        group_voters: status.members.iter().filter(|m| m.voter).map(|m| m.replica.0).collect(),
+        group_joint: status.joint,
         ..copy
     };
     with_status(copy, word, message)
