@@ -74,3 +74,42 @@ pub fn may_be_active(control: Option<&ControlState>, node: NodeId, database: Dat
         || state.database_policy(database).policy == blocked
         || (only_here && elsewhere))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use active_manager::control::{DagRecord, OpeningRecord, Settings};
+
+    #[test]
+    fn a_gate_counts_once_the_control_log_here_holds_its_opening() {
+        let opening = |grant_term, grant_number| OpeningRecord {
+            node: 2,
+            grant_term,
+            grant_number,
+            ..OpeningRecord::default()
+        };
+        let state = |openings| ControlState {
+            dag: DagRecord::default(),
+            lineage: Vec::new(),
+            sites: Vec::new(),
+            nodes: Vec::new(),
+            databases: Vec::new(),
+            node_policies: Vec::new(),
+            database_policies: Vec::new(),
+            copy_policies: Vec::new(),
+            operations: Vec::new(),
+            openings,
+            settings: Settings::DEFAULT,
+            seeds: Vec::new(),
+            next_replica: 9,
+        };
+        let knows = |openings: Vec<OpeningRecord>, node, term, number| {
+            knows_opening(Some(&state(openings)), NodeId(node), GrantId { term, number })
+        };
+        assert!(knows(vec![opening(7, 2)], 2, 7, 2));
+        assert!(knows(vec![opening(8, 1)], 2, 7, 2), "a later one is behind it");
+        assert!(!knows(vec![opening(7, 1)], 2, 7, 2), "that of its earlier start");
+        assert!(!knows(vec![opening(7, 2)], 3, 7, 2), "another node's");
+        assert!(!knows_opening(None, NodeId(2), GrantId { term: 7, number: 2 }));
+    }
+}

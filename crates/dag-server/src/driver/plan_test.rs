@@ -416,3 +416,80 @@ fn a_new_control_leader_changes_no_members_by_a_state_of_before_its_term() {
     case.read_in = 7;
     assert_ne!(control_actions(&case), []);
 }
+
+fn db1(case: &mut Case) -> &mut DatabaseRecord {
+    let databases = case.control.as_mut().unwrap().databases.iter_mut();
+    databases.into_iter().find(|record| record.id() == DB1).unwrap()
+}
+
+fn about_db1(case: &Case) -> Vec<Action> {
+    let about = |action: &Action| match action {
+        Action::Start { database, .. }
+        | Action::Stop { database }
+        | Action::LeftBehind { database, .. }
+        | Action::AddLearners { database, .. }
+        | Action::ChangeVoters { database, .. } => *database == DB1,
+        _ => false,
+    };
+    case.decide().into_iter().filter(about).collect()
+}
+
+#[test]
+fn a_held_copy_is_stopped_and_not_started_until_its_hold_ends() {
+    let mut case = Case::settled(2);
+    case.held.insert(DB1);
+    assert_eq!(about_db1(&case), [Action::Stop { database: DB1 }]);
+    case.running.remove(&DB1);
+    assert_eq!(about_db1(&case), []);
+    case.held.clear();
+    assert!(matches!(about_db1(&case)[..], [Action::Start { .. }]));
+}
+
+/// DB1 was formed anew from the copy of node 1; every copy has the id it had, and 90 more.
+fn formed_anew(node: u64) -> Case {
+    let mut case = Case::settled(node);
+    case.control.as_mut().unwrap().next_replica = 200;
+    let record = db1(&mut case);
+    record.generation = 2;
+    for copy in &mut record.replicas {
+        let old = copy.replica;
+        copy.replica += 90;
+        copy.seeded = true;
+        let chosen = copy.node == 1;
+        (copy.voter, copy.left_behind) = (chosen, !chosen);
+        copy.from_replica = if chosen { old } else { 0 };
+        copy.unfit = if chosen { String::new() } else { "left behind".into() };
+    }
+    case
+}
+
+#[test]
+fn the_first_copy_of_a_generation_is_made_of_the_old_one() {
+    let mut case = formed_anew(1);
+    assert_eq!(about_db1(&case), [Action::Stop { database: DB1 }]);
+    let old = case.running.remove(&DB1).unwrap().replica;
+    let (database, generation, replica) = (DB1, Generation(2), ReplicaId(old.0 + 90));
+    let (seeded, path, from) = (true, String::new(), Some(old));
+    let start = Action::Start { database, generation, replica, seeded, path, from };
+    assert_eq!(about_db1(&case), [start]);
+    // It leads, and tells nothing to copies that are not there.
+    case.runs(DB1, |running| {
+        (running.replica, running.leads) = (replica, true);
+        running.members = BTreeSet::from([replica]);
+        running.voters = BTreeSet::from([replica]);
+    });
+    assert_eq!(about_db1(&case), []);
+}
+
+#[test]
+fn a_copy_that_was_left_behind_is_failed_and_told_to_nobody() {
+    let mut case = formed_anew(2);
+    assert_eq!(about_db1(&case), [Action::Stop { database: DB1 }]);
+    let old = case.running.remove(&DB1).unwrap().replica;
+    let (database, generation, replica) = (DB1, Generation(2), ReplicaId(old.0 + 90));
+    let why = "left behind".to_owned();
+    let failed = Action::LeftBehind { database, generation, replica, why };
+    assert_eq!(about_db1(&case), [failed]);
+    case.failed.insert(DB1, replica);
+    assert_eq!(about_db1(&case), []);
+}
