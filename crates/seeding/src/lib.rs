@@ -23,6 +23,7 @@
 //! | [`relocate`] | a copy moves to another path of its node |
 //! | [`reform`] | a copy is made anew of itself in the next generation |
 //! | [`trash`] | what is kept for how long |
+//! | [`snapshot`] | a copy's state as it was, kept beside it: taken, verified, read |
 //! | [`scrub`] | reading everything in the background |
 //! | [`progress`] | what people see; it never goes back |
 //!
@@ -41,6 +42,7 @@ pub mod progress;
 pub mod reform;
 pub mod relocate;
 pub mod scrub;
+pub mod snapshot;
 pub mod source;
 pub mod target;
 pub mod trash;

@@ -29,6 +29,7 @@ use crate::fault::{SeedFault, disk as disk_fault};
 use crate::install::{self, InstallOrder};
 use crate::limit::RateLimit;
 use crate::progress::Progress;
+use crate::snapshot::SNAPSHOTS;
 use crate::source::{self, Served, Source, SourceRules};
 use crate::target::{SeedOrder, Step, Target, seed_folder};
 use crate::trash;
@@ -113,6 +114,7 @@ pub fn check_path(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), SeedFau
     let ours = |name: &PathBuf| {
         let name = name.to_string_lossy();
         name == trash::TRASH
+            || name == SNAPSHOTS
             || name.starts_with(OWNER)
             || name.starts_with("seed-")
             || name.starts_with("gen-")

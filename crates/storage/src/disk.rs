@@ -34,6 +34,16 @@ pub enum OpenMode {
     Create,
 }
 
+/// The names of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Links {
+    /// How many there are.
+    pub count: u64,
+    /// Device and number: two names with the same are one file. None where there are no second
+    /// names, so that nothing is said.
+    pub file: Option<(u64, u64)>,
+}
+
 /// A volume's files.
 pub trait Disk: Send + Sync + 'static {
     /// Opens a file.
@@ -56,6 +66,10 @@ pub trait Disk: Send + Sync + 'static {
     /// file system cannot; then the file is copied instead.
     fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+    /// How many names a file has, and which file it is.
+    fn links(&self, _path: &Path) -> io::Result<Links> {
+        Ok(Links { count: 1, file: None })
     }
     /// The path of an existing file or folder without symbolic links and dots.
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {

@@ -149,6 +149,11 @@ pub trait StateEngine: Send + Sync + 'static {
     /// Opens the state in a folder. Where there is none it is an error: a state that is gone must
     /// never come back as an empty one.
     fn open(&self, folder: &Path) -> Result<Arc<dyn StateStore>, StateError>;
+    /// Opens the state in a folder for reading, as often at a time as wanted, and changes nothing
+    /// there. Only for a folder that nobody writes to: a checkpoint.
+    fn open_read_only(&self, folder: &Path) -> Result<Arc<dyn StateRead>, StateError> {
+        Ok(self.open(folder)?)
+    }
 }
 
 /// A key as people see it.

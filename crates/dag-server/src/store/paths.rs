@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use dag_types::DatabaseId;
+use seeding::snapshot::SNAPSHOTS;
 use seeding::{SeedFault, relocate, trash};
 use storage::disk::{Disk, read_whole, replace_whole};
 use thiserror::Error;
@@ -258,13 +259,14 @@ fn device(folder: &Path) -> io::Result<u64> {
     Ok(deepest(folder).metadata()?.dev())
 }
 
-/// Bytes of all files below a folder, without what lies in the trash.
+/// Bytes of all files below a folder, without what stays there: trash and snapshots.
 fn size(folder: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in folder.read_dir()? {
         let entry = entry?;
         let known = entry.metadata()?;
-        if known.is_dir() && entry.file_name() != trash::TRASH {
+        let stays = [trash::TRASH, SNAPSHOTS].iter().any(|name| entry.file_name() == *name);
+        if known.is_dir() && !stays {
             // Files come and go while it is looked at.
             bytes += size(&entry.path()).unwrap_or(0);
         } else if known.is_file() {

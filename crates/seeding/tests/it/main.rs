@@ -7,3 +7,4 @@ mod reform;
 mod relocate;
 mod scrub;
 mod seed;
+mod snapshot;

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{BLOCK, Disk, DiskFile, DiskLock, OpenMode};
+use super::{BLOCK, Disk, DiskFile, DiskLock, Links, OpenMode};
 
 /// Whether the fallback to buffered writes was told in this process.
 static TOLD: AtomicBool = AtomicBool::new(false);
@@ -110,6 +111,11 @@ impl Disk for RealDisk {
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::hard_link(from, to)
+    }
+
+    fn links(&self, path: &Path) -> io::Result<Links> {
+        let facts = fs::metadata(path)?;
+        Ok(Links { count: facts.nlink(), file: Some((facts.dev(), facts.ino())) })
     }
 
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {

@@ -77,20 +77,33 @@ impl RocksState {
         Self::open_with(shared, &options, folder, "open")
     }
 
+    /// Opens the state in a folder that nobody writes to, and writes nothing to it either.
+    pub fn open_read_only(shared: &SharedResources, folder: &Path) -> Result<Self, StateError> {
+        manifest::check(folder)?;
+        let mut options = shared.state_options(folder, false)?;
+        options.create_if_missing(false);
+        let db = DB::open_cf_descriptors_read_only(&options, folder, families(shared), false)
+            .map_err(|error| fault("open", error))?;
+        let engine = Engine { db, unflushed: AtomicU64::new(0), _shared: shared.clone() };
+        Ok(Self { engine: Arc::new(engine) })
+    }
+
     fn open_with(
         shared: &SharedResources,
         options: &Options,
         folder: &Path,
         operation: &'static str,
     ) -> Result<Self, StateError> {
-        let families = Family::ALL.map(|family| {
-            ColumnFamilyDescriptor::new(family.column(), shared.family_options(family))
-        });
-        let db = DB::open_cf_descriptors(options, folder, families)
+        let db = DB::open_cf_descriptors(options, folder, families(shared))
             .map_err(|error| fault(operation, error))?;
         let engine = Engine { db, unflushed: AtomicU64::new(0), _shared: shared.clone() };
         Ok(Self { engine: Arc::new(engine) })
     }
+}
+
+fn families(shared: &SharedResources) -> [ColumnFamilyDescriptor; 3] {
+    Family::ALL
+        .map(|family| ColumnFamilyDescriptor::new(family.column(), shared.family_options(family)))
 }
 
 impl Engine {
@@ -204,6 +217,10 @@ impl StateEngine for SharedResources {
 
     fn open(&self, folder: &Path) -> Result<Arc<dyn StateStore>, StateError> {
         Ok(Arc::new(RocksState::open(self, folder)?))
+    }
+
+    fn open_read_only(&self, folder: &Path) -> Result<Arc<dyn StateRead>, StateError> {
+        Ok(Arc::new(RocksState::open_read_only(self, folder)?))
     }
 }
 
