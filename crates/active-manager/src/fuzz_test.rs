@@ -91,6 +91,7 @@ fn orders() -> Vec<Order> {
         Order::RetireNode(RetireNode { node: 4, stays: false, term: 1 }),
         Order::PlaceControlVoters(PlaceControlVoters { nodes: vec![1, 3, 5], term: 1 }),
         Order::RemoveNode(RemoveNode { node: 4, term: 1 }),
+        Order::NoteSnapshot(NoteSnapshot { database, node: 2, snapshot: "0".repeat(32), what: 3 }),
         Order::EndOperation(EndOperation { operation: 1, ending: 1, outcome: "done".into() }),
     ]
 }

@@ -16,6 +16,7 @@
 //! | [`course`] | which step of a long operation comes next |
 //! | [`removal`] | whether a node may leave for good, and who votes without it |
 //! | [`seed`] | whether a copy may be built or removed, from where, and which are built by themselves |
+//! | [`snapshot`] | which copy's snapshots are taken by schedule, when, and which go |
 //! | [`balance`] | back to the preferred copies, at most once per block time |
 //! | [`maintenance`] | draining a node, and what was forgotten |
 //! | [`tolerance`] | what one more loss would stop |
@@ -57,6 +58,7 @@ mod request;
 #[cfg(test)]
 mod scene;
 pub mod seed;
+pub mod snapshot;
 #[cfg(test)]
 mod test_state;
 pub mod tolerance;

@@ -246,6 +246,13 @@ pub struct Settings {
     /// Executables that are run when something happens.
     #[prost(message, repeated, tag = "6")]
     pub hooks: Vec<Hook>,
+    /// Between two snapshots of a database that are taken by schedule; 0: none are taken.
+    /// None: [`Settings::SNAPSHOT_EVERY_MS`].
+    #[prost(uint64, optional, tag = "7")]
+    pub snapshot_every_ms: Option<u64>,
+    /// How many of them are kept. None: [`Settings::SNAPSHOTS_KEPT`].
+    #[prost(uint32, optional, tag = "8")]
+    pub snapshots_kept: Option<u32>,
 }
 
 /// An executable that is run when something happens, on the control leader's node.
@@ -304,7 +311,23 @@ impl Settings {
         replay_queue_max: 1000,
         auto_balance: true,
         hooks: Vec::new(),
+        snapshot_every_ms: None,
+        snapshots_kept: None,
     };
+    /// A snapshot a day,
+    pub const SNAPSHOT_EVERY_MS: u64 = 24 * 3_600_000;
+    /// kept for 24, 48 and 72 hours.
+    pub const SNAPSHOTS_KEPT: u32 = 3;
+
+    /// Milliseconds between two snapshots of a database; 0: none are taken.
+    pub fn snapshot_every(&self) -> u64 {
+        self.snapshot_every_ms.unwrap_or(Self::SNAPSHOT_EVERY_MS)
+    }
+
+    /// How many of those that were taken by schedule are kept.
+    pub fn snapshot_keep(&self) -> u32 {
+        self.snapshots_kept.unwrap_or(Self::SNAPSHOTS_KEPT)
+    }
 
     /// Everything that is wrong with these numbers.
     pub fn problems(&self) -> Vec<String> {
@@ -319,6 +342,10 @@ impl Settings {
         within("nag_after_ms", self.nag_after_ms, 60_000, 40 * DAY);
         within("copy_queue_max", self.copy_queue_max, 1, 1_000_000);
         within("replay_queue_max", self.replay_queue_max, 1, 1_000_000);
+        if self.snapshot_every() > 0 {
+            within("snapshot_every_ms", self.snapshot_every(), 10_000, 40 * DAY);
+        }
+        within("snapshots_kept", self.snapshot_keep().into(), 1, 100);
         problems.extend(self.hooks.iter().filter_map(Hook::problem));
         if self.hooks.len() > Hook::MOST {
             problems.push(alloc::format!(

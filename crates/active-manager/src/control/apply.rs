@@ -9,8 +9,8 @@ use dag_types::{Boot, DatabaseId, Generation, LogId, NodeId, StateView, StoreId}
 use prost::Message;
 
 use super::command::{
-    Command, CreateDag, CreateDatabase, EndReform, Founder, Order, RecordMove, ReformDatabase,
-    RegisterBoot,
+    Command, CreateDag, CreateDatabase, EndReform, Founder, NoteSnapshot, Order, RecordMove,
+    ReformDatabase, RegisterBoot, SnapshotNote,
 };
 use super::definition::{Definition, NodeDefinition, is_name, name_problem};
 use super::record::{
@@ -60,6 +60,7 @@ pub fn apply<V: StateView>(
         Order::RemoveNode(order) => members::remove(&mut change, at, order)?,
         Order::ReformDatabase(order) => reform::reform(&mut change, at, command, order)?,
         Order::EndReform(order) => reform::end(&mut change, at, order)?,
+        Order::NoteSnapshot(order) => note_snapshot(&mut change, order)?,
         other => activation::change(&mut change, at, command, other)?,
     };
     let response = match verdict {
@@ -399,6 +400,36 @@ fn check_new_database(
     })
 }
 
+// --- NoteSnapshot ------------------------------------------------------------------------------
+
+/// The audit's row is all that it is for; what has no sense is refused, and stands there too.
+fn note_snapshot<V: StateView>(
+    change: &mut Change<'_, V>,
+    order: &NoteSnapshot,
+) -> Result<Verdict, Fault<V::Error>> {
+    let Some(state) = ControlState::read(change.before())? else {
+        return Ok(Verdict::refused(Rejection::NoDag(NoDag {})));
+    };
+    if state.node(NodeId(order.node)).is_none() {
+        return Ok(Verdict::refused(Rejection::UnknownNode(UnknownNode { node: order.node })));
+    }
+    let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if order.snapshot.len() != 32 || !digits(&order.snapshot) {
+        let id = &order.snapshot;
+        let needed = "32 hexadecimal digits";
+        return Ok(Verdict::failed(FailedCheck::new("snapshot-id", "snapshot", id, needed)));
+    }
+    match order.what() {
+        SnapshotNote::Unspecified => Ok(Verdict::failed(FailedCheck::new(
+            "snapshot-note",
+            "snapshot",
+            "nothing",
+            "what was done with it",
+        ))),
+        _ => Ok(Verdict::changed()),
+    }
+}
+
 // --- Audit -------------------------------------------------------------------------------------
 
 fn audit<V: StateView>(
@@ -488,6 +519,19 @@ fn audited(order: &Order) -> (&'static str, String) {
         Order::EndReform(order) => {
             let EndReform { database, generation, .. } = order;
             ("end forming anew", format!("database {database} generation {generation}"))
+        }
+        Order::NoteSnapshot(order) => {
+            let action = match order.what() {
+                SnapshotNote::Unspecified => "note snapshot",
+                SnapshotNote::Taken => "take snapshot",
+                SnapshotNote::Deleted => "delete snapshot",
+                SnapshotNote::Dropped => "drop snapshot",
+                SnapshotNote::Damaged => "snapshot damaged",
+            };
+            let NoteSnapshot { snapshot, database, node, .. } = order;
+            // A caller's text is bounded before it is kept.
+            let id: String = snapshot.chars().take(32).collect();
+            (action, format!("snapshot {id} of {}", copy(*database, *node)))
         }
     }
 }

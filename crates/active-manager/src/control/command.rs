@@ -29,7 +29,7 @@ pub struct Command {
     #[prost(
         oneof = "Order",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 40, 41, 42, \
-                43, 50, 51, 52, 60, 61"
+                43, 50, 51, 52, 60, 61, 62"
     )]
     pub order: Option<Order>,
 }
@@ -118,6 +118,9 @@ pub enum Order {
     /// The new generation serves.
     #[prost(message, tag = "61")]
     EndReform(EndReform),
+    /// Something was done with a snapshot; for the audit alone.
+    #[prost(message, tag = "62")]
+    NoteSnapshot(NoteSnapshot),
 }
 
 /// See [`Order::ReformDatabase`].
@@ -173,6 +176,39 @@ pub struct EndReform {
     /// The control term of the leader that asks.
     #[prost(uint64, tag = "3")]
     pub term: u64,
+}
+
+/// See [`Order::NoteSnapshot`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NoteSnapshot {
+    /// Of which database.
+    #[prost(uint64, tag = "1")]
+    pub database: u64,
+    /// Where it lies.
+    #[prost(uint64, tag = "2")]
+    pub node: u64,
+    /// 32 hexadecimal digits.
+    #[prost(string, tag = "3")]
+    pub snapshot: String,
+    /// What was done.
+    #[prost(enumeration = "SnapshotNote", tag = "4")]
+    pub what: i32,
+}
+
+/// What was done with a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum SnapshotNote {
+    /// Never written.
+    Unspecified = 0,
+    /// A person had it taken.
+    Taken = 1,
+    /// A person had it deleted.
+    Deleted = 2,
+    /// It went before its time, because its volume had too little left.
+    Dropped = 3,
+    /// It was found damaged, and is not used any more.
+    Damaged = 4,
 }
 
 /// See [`Order::RetireNode`].

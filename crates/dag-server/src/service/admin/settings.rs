@@ -32,6 +32,8 @@ impl AdminServer {
             copy_queue_max: wish.copy_queue_max.unwrap_or(before.copy_queue_max),
             replay_queue_max: wish.replay_queue_max.unwrap_or(before.replay_queue_max),
             auto_balance: wish.auto_balance.unwrap_or(before.auto_balance),
+            snapshot_every_ms: wish.snapshot_every_ms.or(before.snapshot_every_ms),
+            snapshots_kept: wish.snapshots_kept.or(before.snapshots_kept),
             hooks: hooks(before.hooks, wish),
         };
         let settings = Some(shown(&after));
@@ -74,5 +76,7 @@ fn shown(settings: &Settings) -> api::DagSettings {
         replay_queue_max: settings.replay_queue_max,
         auto_balance: settings.auto_balance,
         hooks: settings.hooks.iter().map(shown_hook).collect(),
+        snapshot_every_ms: settings.snapshot_every(),
+        snapshots_kept: settings.snapshot_keep(),
     }
 }
