@@ -147,6 +147,8 @@ reasons! {
     DatabaseNotFound = "DATABASE_NOT_FOUND", NotFound, Never;
     /// The name is taken.
     DatabaseExists = "DATABASE_EXISTS", AlreadyExists, Never;
+    /// There is no such snapshot on this node.
+    SnapshotNotFound = "SNAPSHOT_NOT_FOUND", NotFound, Never;
     /// There is no such node in the DAG.
     NodeNotFound = "NODE_NOT_FOUND", NotFound, Never;
     /// The copies asked for cannot be placed. Fact: the check that failed.
@@ -177,6 +179,8 @@ reasons! {
     // Faults.
     /// A record of this copy is damaged; the copy fails and another one takes over.
     RecordCorrupt = "RECORD_CORRUPT", DataLoss, Elsewhere;
+    /// The snapshot is not as it was written; nothing is given out of it any more.
+    SnapshotDamaged = "SNAPSHOT_DAMAGED", DataLoss, Never;
     /// A defect of the node, met before anything was proposed; its log says more. After a proposal
     /// the answer is [`Reason::OutcomeUnknown`] instead.
     Internal = "INTERNAL", Internal, Never;

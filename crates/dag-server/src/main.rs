@@ -34,6 +34,7 @@ mod scrub;
 mod seeds;
 mod service;
 mod settings;
+mod snapshots;
 mod status;
 mod steps;
 mod store;

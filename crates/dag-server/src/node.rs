@@ -39,6 +39,7 @@ use crate::scrub::Scrubs;
 use crate::seeds::{Seeds, giver};
 use crate::service::deadline;
 use crate::settings::Settings;
+use crate::snapshots::Snapshots;
 use crate::status::{self, Hint};
 use crate::steps::Steps;
 use crate::store::Store;
@@ -85,6 +86,8 @@ pub struct Node {
     pub seeds: Seeds,
     /// How far its copies were read through.
     pub scrubs: Scrubs,
+    /// Snapshots of its copies.
+    pub snapshots: Snapshots,
     stage: watch::Sender<Stage>,
     control: watch::Sender<Option<Arc<ControlState>>>,
     member: OnceLock<Member>,
@@ -166,6 +169,7 @@ impl Node {
             failed: Failures::default(),
             scrubs: Scrubs::default(),
             seeds: Seeds::default(),
+            snapshots: Snapshots::default(),
             stage: watch::Sender::new(stage),
             control: watch::Sender::new(None),
             member: OnceLock::new(),

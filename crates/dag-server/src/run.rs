@@ -22,11 +22,12 @@ use crate::node::Node;
 use crate::service::admin::{AdminServer, lead_seeds};
 use crate::service::health::Health;
 use crate::service::mailbox::MailboxServer;
+use crate::service::snapshots::SnapshotServer;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 use crate::tls::door::{self, Door};
 use crate::tls::{self, Tls};
-use crate::{balance, gate, hooks, leave, operations, scrub, seeds, sweep, tidy};
+use crate::{balance, gate, hooks, leave, operations, scrub, seeds, snapshots, sweep, tidy};
 
 /// Why a node cannot run.
 #[derive(Debug, Error)]
@@ -141,8 +142,10 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
         .add_service(MailboxServer::service(node.clone()))
         .add_service(health.clone())
         .add_service(reflection.clone());
-    let operators =
-        server().add_service(AdminServer::service(node.clone())).add_service(reflection);
+    let operators = server()
+        .add_service(AdminServer::service(node.clone()))
+        .add_service(SnapshotServer::service(node.clone()))
+        .add_service(reflection);
     let stopping = || node.stopping.clone();
     let door = Door::for_clients(node.tls.clone());
     let mail = tokio::spawn(door::serve(mail, listener(clients)?, door, stopping()));
@@ -161,8 +164,11 @@ async fn serve(node: &Arc<Node>, clients: TcpListener, admin: TcpListener) -> Re
     tokio::spawn(lead_seeds(node.clone()));
     tokio::spawn(seeds::keep_house(node.clone()));
     let builder = tokio::spawn(seeds::builder::run(node.clone()));
-    scrub::start(&node)
+    scrub::start(node)
         .map_err(|error| Error::System(format!("start the scrub thread: {error}")))?;
+    tokio::spawn(snapshots::notes::tell(node.clone()));
+    snapshots::keeper::start(node)
+        .map_err(|error| Error::System(format!("start the snapshot thread: {error}")))?;
     tidy::start(&node).map_err(|error| Error::System(format!("start the tidy thread: {error}")))?;
     tracing::info!(
         store = %node.store_id(),

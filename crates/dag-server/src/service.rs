@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`mailbox`] | `holdfast.mailbox.v1`, for front ends |
 //! | [`admin`] | `holdfast.admin.v1`, for operators |
+//! | [`snapshots`] | `holdfast.admin.v1`: snapshots of this node's copies |
 //! | [`health`] | `grpc.health.v1`: where a database is mounted |
 //! | [`upload`] | messages that arrive in frames |
 //! | [`deadline`], [`text`] | until when a request is worked on; ids and page tokens |
@@ -15,5 +16,6 @@ pub mod deadline;
 mod fuzz;
 pub mod health;
 pub mod mailbox;
+pub mod snapshots;
 pub mod text;
 pub mod upload;

@@ -119,6 +119,9 @@ pub struct Budget {
     pub requests: u32,
     /// Writes are refused while the volume has less than this left.
     pub disk_reserve: Size,
+    /// Below so much free space on their volume snapshots go, the oldest unprotected one first, and
+    /// none are taken. Never less than `disk_reserve`.
+    pub snapshot_floor: Size,
     /// The largest message that is accepted. 1 KiB to 64 MiB.
     pub message: Size,
 }
@@ -148,6 +151,7 @@ impl Default for Budget {
             in_flight_per_database: Size::mib(128),
             requests: 4096,
             disk_reserve: Size::mib(256),
+            snapshot_floor: Size::mib(1024),
             message: Size::mib(64),
         }
     }

@@ -8,7 +8,7 @@ use crate::admin::Admin;
 use crate::command::mailbox::MailboxCommand;
 use crate::command::{
     completion, copies, dag, db, events, follow, gate, lint, local, mail, mailbox, node as nodes,
-    status,
+    snapshot, status,
 };
 use crate::demo;
 use crate::exit;
@@ -75,7 +75,10 @@ pub enum Command {
     /// Mailboxes: create, list, show, quota
     #[command(subcommand)]
     Mailbox(MailboxCommand),
-    /// Mail: import, list, fetch, export, trace
+    /// Databases as they were: list, create, delete, verify, and what is in them
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Mail: import, list, fetch, export, restore, trace
     #[command(subcommand)]
     Mail(mail::MailCommand),
     /// A cluster of two sites, mail in, its active node killed, every mail back
@@ -125,6 +128,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Mailbox(MailboxCommand::SetQuota(args)) => {
             mailbox::set_quota(&args, &admin()?, patience, form).await
         }
+        Command::Snapshot(command) => snapshot::run(command, &admin()?, patience, form).await,
         Command::Mail(mail) => mail::run(mail, &admin()?, patience, form).await,
         Command::Demo(args) => demo::run(args, form).await,
         Command::Completion { shell } => completion::script(shell),
@@ -196,6 +200,7 @@ mod tests {
             "dagctl dag hook add database-moved tell-the-pager --limit 5",
             "dagctl dag hook remove database-moved tell-the-pager",
             "dagctl dag set --move-block 600 --auto-balance false",
+            "dagctl dag set --snapshot-every 86400 --snapshots-kept 3",
             "dagctl copy suspend DB1 --node n1 --activation-only",
             "dagctl copy reseed DB1@n1 --from n2 --limit 100MB/s --follow",
             "dagctl copy seed DB1@n1",
@@ -216,6 +221,14 @@ mod tests {
             "dagctl mail fetch a@example.org 7",
             "dagctl mail trace --to a@example.org --hours 2",
             "dagctl mail export a@example.org out --form maildir --folder Sent",
+            "dagctl mail export a@example.org out --from-snapshot 0123abcd --folder Sent",
+            "dagctl mail restore a@example.org --from-snapshot 0123abcd --plan",
+            "dagctl mail restore a@example.org --from-snapshot 0123abcd --folder A/B --to C",
+            "dagctl snapshot list DB1",
+            "dagctl snapshot create DB1 --node n2 --protect --reason upgrade",
+            "dagctl snapshot delete 0123abcd --skip snapshot-protected",
+            "dagctl snapshot verify 0123abcd",
+            "dagctl snapshot messages 0123abcd a@example.org INBOX",
             "dagctl mailbox show a@example.org",
             "dagctl mailbox set-quota a@example.org --storage 2GiB --hold true",
             "dagctl help local up",

@@ -6,6 +6,7 @@
 //! | [`way`] | plainly or with TLS |
 //! | [`admin`] | calls of the admin service, to any node or to the one that leads |
 //! | [`command`] | one file per noun: local, dag, db, status, copies, mailbox, mail |
+//! | [`snapshots`] | databases as they were, asked of every node |
 //! | [`mail`] | files of mail, the import, reading mailboxes |
 //! | [`demo`] | the whole story in a minute |
 //! | [`output`], [`failure`], [`exit`] | what people and programs get to see |
@@ -21,6 +22,7 @@ mod failure;
 mod mail;
 mod names;
 mod output;
+mod snapshots;
 mod target;
 mod way;
 

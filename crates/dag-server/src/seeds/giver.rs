@@ -112,7 +112,7 @@ fn give(node: &Node, asking: Asking, request: &Request) -> Result<Served, SeedFa
 }
 
 /// Why no other copy may be built from this node's.
-fn unfit(node: &Node, database: DatabaseId) -> Option<&'static str> {
+pub fn unfit(node: &Node, database: DatabaseId) -> Option<&'static str> {
     let Ok(member) = node.member() else { return Some("this node is no member") };
     if node.failed.of(database).is_some() {
         return Some("its copy has failed");

@@ -31,6 +31,7 @@ use tonic::{Request, Response, Status};
 
 use crate::node::Node;
 use crate::service::deadline;
+pub(crate) use moves::named;
 pub(crate) use orders::Asker;
 
 pub use seeding::lead as lead_seeds;
@@ -74,7 +75,7 @@ fn respond<T>(result: Result<T, Problem>) -> Result<Response<T>, Status> {
 }
 
 /// Who asks, for the audit.
-fn who<T>(request: &Request<T>) -> (String, String) {
+pub(crate) fn who<T>(request: &Request<T>) -> (String, String) {
     let who = request.metadata().get("holdfast-who").and_then(|value| value.to_str().ok());
     let from = request.remote_addr().map(|address| address.ip().to_string());
     (who.unwrap_or("operator").to_owned(), from.unwrap_or_default())

@@ -19,6 +19,7 @@ mod search;
 mod session;
 mod settings;
 mod stage;
+pub(crate) mod stored;
 mod trace;
 mod transfer;
 mod watch;

@@ -106,6 +106,12 @@ pub struct SetArgs {
     /// Whether databases go back to their preferred copies by themselves
     #[arg(long)]
     auto_balance: Option<bool>,
+    /// Seconds between two snapshots of a database; 0: none are taken by schedule
+    #[arg(long)]
+    snapshot_every: Option<u64>,
+    /// How many of those that were taken by schedule are kept
+    #[arg(long)]
+    snapshots_kept: Option<u32>,
     /// Why, for the audit
     #[arg(long, default_value = "")]
     reason: String,
@@ -119,6 +125,8 @@ struct SettingsLine {
     copy_queue_max: u64,
     replay_queue_max: u64,
     auto_balance: bool,
+    snapshot_every_s: u64,
+    snapshots_kept: u32,
     /// Event, executable, and after how many seconds it is killed.
     hooks: Vec<(String, String, u64)>,
 }
@@ -140,6 +148,8 @@ pub async fn set(args: SetArgs, admin: &Admin, form: Form) -> Result<(), Failure
         copy_queue_max: args.copy_queue_max,
         replay_queue_max: args.replay_queue_max,
         auto_balance: args.auto_balance,
+        snapshot_every_ms: millis(args.snapshot_every),
+        snapshots_kept: args.snapshots_kept,
         ..ChangeSettingsRequest::default()
     };
     change_settings(request, admin, form).await
@@ -165,6 +175,8 @@ fn line(settings: &DagSettings) -> SettingsLine {
         copy_queue_max: settings.copy_queue_max,
         replay_queue_max: settings.replay_queue_max,
         auto_balance: settings.auto_balance,
+        snapshot_every_s: settings.snapshot_every_ms / 1000,
+        snapshots_kept: settings.snapshots_kept,
         hooks: settings
             .hooks
             .iter()
@@ -185,6 +197,8 @@ fn show_settings(line: &SettingsLine) -> String {
             ["copy-queue-max".to_owned(), format!("{} entries", line.copy_queue_max)],
             ["replay-queue-max".to_owned(), format!("{} entries", line.replay_queue_max)],
             ["auto-balance".to_owned(), line.auto_balance.to_string()],
+            ["snapshot-every".to_owned(), format!("{} s", line.snapshot_every_s)],
+            ["snapshots-kept".to_owned(), line.snapshots_kept.to_string()],
         ]
         .into_iter()
         .chain(hooks),

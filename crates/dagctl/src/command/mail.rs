@@ -17,8 +17,10 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::mail::export::{ExportForm, Target, flag_names, internal_date};
 use crate::mail::import::{Import, Progress, read_files};
+use crate::mail::restore::{self, FolderPlan, Restore, Wish};
 use crate::mail::{reader, source};
 use crate::output::{Form, bytes, table};
+use crate::snapshots::Reader;
 
 /// What can be done with mail.
 #[derive(Debug, clap::Subcommand)]
@@ -57,7 +59,37 @@ pub enum MailCommand {
         /// A file per message, an mbox, or a Maildir
         #[arg(long, value_enum, default_value_t)]
         form: ExportForm,
+        /// Out of this snapshot: its id, or how that begins
+        #[arg(long, value_name = "ID")]
+        from_snapshot: Option<String>,
     },
+    /// Bring messages back out of a snapshot, each once; they get new UIDs
+    Restore(RestoreArgs),
+}
+
+/// What comes back, and where to.
+#[derive(Debug, clap::Args)]
+pub struct RestoreArgs {
+    /// The mailbox's address
+    address: String,
+    /// The snapshot's id, or how that begins
+    #[arg(long, value_name = "ID")]
+    from_snapshot: String,
+    /// Only this folder of the snapshot [default: the whole mailbox]
+    #[arg(long)]
+    folder: Option<String>,
+    /// Only this message, as `snapshot messages` shows it
+    #[arg(long, value_name = "EMAILID")]
+    message: Option<String>,
+    /// Into this folder; a whole mailbox: below it [default: where they were]
+    #[arg(long, value_name = "FOLDER")]
+    to: Option<String>,
+    /// What is in its folder already too
+    #[arg(long)]
+    again: bool,
+    /// Show what would come back, and do nothing
+    #[arg(long)]
+    plan: bool,
 }
 
 /// How an import goes.
@@ -113,7 +145,12 @@ pub async fn run(
             let client = connect(admin, patience).await?;
             trace::run(&args, admin, &client, form).await
         }
-        MailCommand::Export { address, into, folder, form: kind } => {
+        MailCommand::Restore(args) => restore(args, admin, patience, form).await,
+        MailCommand::Export { address, into, folder, form: kind, from_snapshot: Some(id) } => {
+            let reader = Reader::open(admin, &id, patience).await?;
+            export_old(&reader, &address, folder.as_deref(), &into, kind, form).await
+        }
+        MailCommand::Export { address, into, folder, form: kind, from_snapshot: None } => {
             let client = connect(admin, patience).await?;
             let folder = reader::folder(&client, &address, folder.as_deref()).await?;
             export(&client, &address, &folder, &into, kind, form).await
@@ -215,6 +252,113 @@ async fn fetch(
     Ok(output.flush()?)
 }
 
+async fn restore(
+    args: RestoreArgs,
+    admin: &Admin,
+    patience: Duration,
+    form: Form,
+) -> Result<(), Failure> {
+    let patience = patience.max(IMPORT_PATIENCE);
+    let reader = Reader::open(admin, &args.from_snapshot, patience).await?;
+    let client = connect(admin, patience).await?;
+    let wish = Wish {
+        address: args.address.clone(),
+        folder: args.folder,
+        message: args.message,
+        to: args.to,
+        again: args.again,
+    };
+    let plan = restore::plan(&reader, &client, &wish).await?;
+    if args.plan {
+        form.print(&plan.folders, |folders| show_plan(folders))?;
+        return match plan.changes() {
+            false => Ok(()),
+            true => {
+                let what = format!("Mailbox {} would be changed.", args.address);
+                Err(Failure::new(Exit::WouldChange, what).next("the same without --plan"))
+            }
+        };
+    }
+    let total = plan.folders.iter().map(|folder| folder.bytes).sum();
+    let progress = Progress::new(total, form.is_lively());
+    let told = |bytes| progress.add(bytes);
+    let work = Restore { reader: &reader, client: &client, address: &args.address, told: &told };
+    let done = work.run(&plan).await?;
+    progress.end();
+    let there: usize = plan.folders.iter().map(|folder| folder.there).sum();
+    let answer = serde_json::json!({
+        "address": args.address,
+        "snapshot_id": reader.snapshot.snapshot_id,
+        "restored": done.restored,
+        "bytes": done.bytes,
+        "folders_made": done.folders_made,
+        "already_there": done.already_there + there as u64,
+    });
+    form.print(&answer, |_| {
+        format!(
+            "{}: {} messages restored ({}), {} there before, {} folders made",
+            args.address,
+            done.restored,
+            bytes(done.bytes),
+            done.already_there + there as u64,
+            done.folders_made
+        )
+    })
+}
+
+fn show_plan(folders: &[FolderPlan]) -> String {
+    let rows = folders.iter().map(|folder| {
+        [
+            folder.from.clone(),
+            if folder.made { format!("{} (new)", folder.to) } else { folder.to.clone() },
+            folder.in_snapshot.to_string(),
+            folder.there.to_string(),
+            folder.messages.to_string(),
+            bytes(folder.bytes),
+        ]
+    });
+    table(["FROM", "TO", "IN SNAPSHOT", "THERE", "COME BACK", "SIZE"], rows)
+}
+
+async fn export_old(
+    reader: &Reader,
+    address: &str,
+    folder: Option<&str>,
+    into: &Path,
+    kind: ExportForm,
+    form: Form,
+) -> Result<(), Failure> {
+    check_is_free(into)?;
+    let (mailbox, folders) = reader.folders(address).await?;
+    let folder = reader.folder(&folders, folder.unwrap_or("INBOX"))?;
+    let messages = reader.messages(&mailbox.mailbox_id, &folder.folder_id).await?;
+    let mut target = Target::make(into, kind)?;
+    let mut size = 0_u64;
+    for message in &messages {
+        let at = (&mailbox.mailbox_id, &folder.folder_id);
+        let fetched = reader.fetch(at.0, at.1, message.uid).await?;
+        size += fetched.content.len() as u64;
+        target.put(&fetched)?;
+    }
+    target.end()?;
+    exported(messages.len() as u64, size, address, into, form)
+}
+
+fn check_is_free(into: &Path) -> Result<(), Failure> {
+    if !into.exists() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, format!("Cannot export into {}.", into.display()))
+        .why("it exists already, and nothing is written over"))
+}
+
+fn exported(count: u64, size: u64, address: &str, into: &Path, form: Form) -> Result<(), Failure> {
+    let answer = serde_json::json!({ "messages": count, "bytes": size, "into": into });
+    form.print(&answer, |_| {
+        format!("{count} messages ({}) of {address} in {}", bytes(size), into.display())
+    })
+}
+
 async fn export(
     client: &Client,
     address: &str,
@@ -223,10 +367,7 @@ async fn export(
     kind: ExportForm,
     form: Form,
 ) -> Result<(), Failure> {
-    if into.exists() {
-        return Err(Failure::new(Exit::Failed, format!("Cannot export into {}.", into.display()))
-            .why("it exists already, and nothing is written over"));
-    }
+    check_is_free(into)?;
     let messages = reader::list(client, address, folder).await?;
     let mut target = Target::make(into, kind)?;
     let (mut count, mut size) = (0_u64, 0_u64);
@@ -237,8 +378,5 @@ async fn export(
     };
     reader::fetch_all(client, address, folder, &messages, take).await?;
     target.end()?;
-    let answer = serde_json::json!({ "messages": count, "bytes": size, "into": into });
-    form.print(&answer, |_| {
-        format!("{count} messages ({}) of {address} in {}", bytes(size), into.display())
-    })
+    exported(count, size, address, into, form)
 }

@@ -17,5 +17,6 @@ pub mod node;
 pub mod paths;
 pub mod reform;
 pub mod seed;
+pub mod snapshot;
 pub mod status;
 pub mod trace;

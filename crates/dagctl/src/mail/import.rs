@@ -69,7 +69,13 @@ impl Progress {
         self.0.set_message(format!("{done} mails, {rate:.0}/s"));
     }
 
-    fn end(&self) {
+    /// So many bytes more are done.
+    pub fn add(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+
+    /// Takes the bar away.
+    pub fn end(&self) {
         self.0.finish_and_clear();
     }
 }

@@ -4,4 +4,5 @@ pub mod export;
 pub mod import;
 pub mod mbox;
 pub mod reader;
+pub mod restore;
 pub mod source;

@@ -233,7 +233,7 @@ pub(super) fn site_named(state: &ControlState, name: &str) -> Result<String, Pro
 }
 
 /// The database with a name, or the names that are near to it.
-pub(super) fn named<'a>(
+pub(crate) fn named<'a>(
     state: &'a ControlState,
     name: &str,
 ) -> Result<&'a DatabaseRecord, Problem> {

@@ -47,7 +47,7 @@ pub(crate) struct Asker {
 
 impl AdminServer {
     /// Has an order carried out by the control group, which must be led here.
-    pub(super) async fn order(&self, order: Order, asker: &Asker) -> Result<Outcome, Problem> {
+    pub(crate) async fn order(&self, order: Order, asker: &Asker) -> Result<Outcome, Problem> {
         let Asker { who, from, reason } = asker.clone();
         let (at_ms, order) = (clock::wall().0, Some(order));
         let command = Command { at_ms, who, from, reason, order }.encode_to_vec();

@@ -215,7 +215,11 @@ fn section(
     })
 }
 
-fn read_body(view: View<'_>, email: &Email, rows: &[BodyRow]) -> Result<Bytes, ReadFault> {
+pub(super) fn read_body(
+    view: View<'_>,
+    email: &Email,
+    rows: &[BodyRow],
+) -> Result<Bytes, ReadFault> {
     let body = match rows {
         [row] => read_row(view, row)?,
         _ => read_stretch(view, rows, 0..email.size)?,
@@ -249,7 +253,7 @@ fn read_row(view: View<'_>, row: &BodyRow) -> Result<Bytes, ReadFault> {
     }
 }
 
-fn damaged(detail: &str) -> ReadFault {
+pub(super) fn damaged(detail: &str) -> ReadFault {
     ReadFault::Record(mailbox::Fault::DamagedRecord { key: "body".into(), detail: detail.into() })
 }
 
