@@ -17,6 +17,7 @@ mod runbooks;
 mod same_commands;
 mod seeding;
 mod single_node;
+mod snapshots;
 mod storm;
 mod wiped;
 

@@ -10,6 +10,8 @@ use cluster::work::{Load, Work};
 use history::event::Phase;
 use testkit::scratch::Scratch;
 
+use crate::snapshots::{self, ADDRESS, Filed};
+
 async fn under_load(promise: Promise<'_>, databases: &[&str]) -> anyhow::Result<(Trial, Work)> {
     under_load_in("three-node", promise, databases).await
 }
@@ -292,7 +294,7 @@ async fn database_reformed() -> anyhow::Result<()> {
         acknowledged_min: 50,
     };
     let (mut trial, work) = under_load_in("two-site-witness", promise, &["DB1"]).await?;
-    refused(&trial.cluster, "db reform DB1", "not-mounted")?;
+    ask::refused_by_check(&trial.cluster, "db reform DB1", "not-mounted")?;
     // The copy that is left has everything: what the verdict may not promise, the test sees to.
     work.rest().await;
     let status = ask::status(&trial.cluster)?;
@@ -320,7 +322,7 @@ async fn database_reformed() -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(300));
     };
     ensure!(plan["verdict"] == "UNKNOWN", "{plan:#}");
-    refused(&trial.cluster, "db reform DB1", "loss-acknowledged")?;
+    ask::refused_by_check(&trial.cluster, "db reform DB1", "loss-acknowledged")?;
     let token = plan["token"].as_str().context("a plan has a token")?;
     let command = format!("db reform DB1 --apply {token} --reason fire --timeout 60");
     let done = ask::json(&trial.cluster, &command)?;
@@ -332,5 +334,57 @@ async fn database_reformed() -> anyhow::Result<()> {
     let events = trial.cluster.dagctl(["events", "--last", "1000"])?;
     ensure!(events.contains("form database anew") && events.contains("fire"), "{events}");
     trial.fault("majority lost", &lost, from, Some(now()))?;
+    end_of(trial, work).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mailbox_restored() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let promise = Promise {
+        reproduce: "cargo test --release -p cluster mailbox_restored",
+        faults: &["moved"],
+        acknowledged_min: 50,
+    };
+    let (trial, work) = under_load(promise, &["DB1"]).await?;
+    let filed = Filed::make(&trial.cluster, 120).await?;
+    let (id, taken) = snapshots::create(&trial.cluster, "--protect --reason before")?;
+    ensure!(taken["node"] != ask::active(&trial.cluster, "DB1")?.as_str(), "{taken}");
+    let listed = ask::json(&trial.cluster, "snapshot list DB1")?;
+    ensure!(listed["snapshots"][0]["snapshot_id"] == id.as_str(), "{listed}");
+    let verified = ask::json(&trial.cluster, &format!("snapshot verify {}", &id[..12]))?;
+    ensure!(verified["state"] == "Good", "{verified}");
+    filed.destroy().await?;
+    let restore = format!("mail restore {ADDRESS} --from-snapshot {id}");
+    let (code, words) = snapshots::ended(&trial.cluster, &format!("{restore} --plan"))?;
+    ensure!(code == 10 && words.contains("Projects/Äpfel (new)"), "{code}: {words}");
+    ensure!(filed.client.mailbox(ADDRESS).await?.messages == 0, "a plan changes nothing");
+    // Killed in the middle, several times, and the database fails over while it goes on.
+    let (from, mut cut) = (now(), 0);
+    for _ in 0..3 {
+        let back = snapshots::killed_restore(&trial.cluster, &filed.client, &id).await?;
+        cut += u32::from(back < filed.known.len() as u64);
+    }
+    ensure!(cut > 0, "the restore was always over before it could be killed");
+    let (active, target) =
+        (ask::active(&trial.cluster, "DB1")?, ask::passive(&trial.cluster, "DB1")?);
+    let mut command = trial.cluster.command(restore.split_whitespace());
+    let mut running = command.stdout(std::process::Stdio::null()).spawn()?;
+    trial.cluster.dagctl(["db", "move", "DB1", "--to", target.as_str()])?;
+    ensure!(running.wait()?.success(), "the restore goes on where the database is now");
+    trial.fault("moved", &[active, target], from, Some(now()))?;
+    filed.check("after kills and a failover").await?;
+    let again = ask::json(&trial.cluster, &restore)?;
+    ensure!(again["restored"] == 0 && again["folders_made"] == 0, "{again}");
+    filed.check("typed again").await?;
+    let (code, words) = snapshots::ended(&trial.cluster, &format!("{restore} --plan"))?;
+    ensure!(code == 0, "nothing is left to do: {words}");
+    // Gone once more within the same day: it comes back once more.
+    filed.destroy().await?;
+    let below = format!("{restore} --folder Projects --to Projects");
+    let part = ask::json(&trial.cluster, &below)?;
+    ensure!(part["restored"] == 30, "{part}");
+    let once_more = ask::json(&trial.cluster, &restore)?;
+    ensure!(once_more["already_there"] == 30, "{once_more}");
+    filed.check("destroyed again and restored again").await?;
     end_of(trial, work).await
 }
