@@ -77,8 +77,10 @@ pub fn may_be_active(control: Option<&ControlState>, node: NodeId, database: Dat
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
     use super::*;
-    use active_manager::control::{DagRecord, OpeningRecord, Settings};
+    use crate::control::{DagRecord, OpeningRecord, Settings};
 
     #[test]
     fn a_gate_counts_once_the_control_log_here_holds_its_opening() {
