@@ -486,6 +486,7 @@ fn words(verdict: &Verdict) -> &'static str {
 fn acknowledged(database: &DatabaseRecord, found: &Reform, token: &str) -> Result<(), Problem> {
     let refused = |check, text: String| {
         let next = format!("dagctl db reform {} --plan", database.name);
+        let text = format!("{check}: {text}");
         Err(Problem::new(Reason::CheckFailed, text).check(check).database(database.id()).next(next))
     };
     match (token, &found.verdict) {
