@@ -155,6 +155,10 @@ fn a_flipped_bit_in_any_file_is_found_and_named_and_the_snapshot_is_never_read_a
         let folder = copy.shelf.files(SnapshotId(n));
         let file = &other.files[at.min(other.files.len() - 1)];
         let (name, path) = (file.name.clone(), folder.join(&file.name));
+        // The engine's own log is switched off, and has no bit to flip.
+        if file.bytes == 0 {
+            continue;
+        }
         // A file of its own, so that the others stay as they are.
         std::fs::copy(&path, folder.join("beside")).unwrap();
         std::fs::rename(folder.join("beside"), &path).unwrap();
