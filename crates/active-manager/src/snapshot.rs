@@ -92,7 +92,7 @@ pub fn expired<Id: Copy>(kept: &[Kept<Id>], every: Millis, keep: u32, now: Milli
     };
     let stays = |one: &Kept<Id>| {
         let young = window(one) < u64::from(keep);
-        one.protected || (young && (!one.scheduled || newest(one)))
+        one.protected || (young && (!one.scheduled || (!one.bad && newest(one))))
     };
     let mut gone: Vec<&Kept<Id>> = kept.iter().filter(|one| !stays(one)).collect();
     gone.sort_by_key(|one| one.taken);
