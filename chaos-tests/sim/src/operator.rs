@@ -291,6 +291,7 @@ fn copy_report(world: &World, database: DatabaseId, id: u64) -> Option<CopyRepor
         copy_queue_age: Millis(0),
         replay_queue: own.saturating_sub(applied.map_or(0, |at| at.index)),
         replay_queue_age: Millis(0),
+        last_index: own,
         digest_equal: true,
     })
 }
