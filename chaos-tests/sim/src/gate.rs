@@ -384,11 +384,16 @@ pub fn settle(shared: &Shared, group: &Group) {
     if database == DatabaseId::CONTROL {
         return group.allow_campaign(!barred);
     }
+    if gate.strange.load(Ordering::SeqCst) {
+        // Nothing that this DAG's log says is about it.
+        group.allow_campaign(!barred);
+        return group.allow_mount(true);
+    }
     let node = NodeId(shared.node);
     // Whatever was decided before the gate was opened is known here.
     let open = match gate.opening() {
         Some(grant) => eligibility::knows_opening(control.as_deref(), node, grant),
-        None => gate.is_open(),
+        None => false,
     };
     let leads = group.role().0 == Role::Leader;
     let led = |other: &Group| {

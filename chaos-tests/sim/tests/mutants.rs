@@ -4,16 +4,15 @@
 //! One test, because a fault is planted for the whole process.
 
 use dag_types::Mutant;
-use sim::{leases, panics, stale, stray, upgrade};
+use sim::{leases, panics, stale, upgrade};
 
 #[test]
 fn every_planted_fault_breaks_its_scene() {
     panics::keep();
     type Scene = fn(u64) -> Vec<String>;
-    let scenes: [(Mutant, Scene, &str); 6] = [
+    let scenes: [(Mutant, Scene, &str); 5] = [
         (Mutant::LeaseRead, stale::run, "R1"),
         (Mutant::UnknownEntrySkipped, upgrade::run, "U1"),
-        (Mutant::WrongGenerationAccepted, stray::run, "G1"),
         (Mutant::NoDriftMargin, leases::drift, "C2"),
         (Mutant::ColdStartUnconfirmed, leases::silent_site, "C1"),
         (Mutant::ConfirmationNeverLapses, leases::silent_site, "C1"),
@@ -21,12 +20,14 @@ fn every_planted_fault_breaks_its_scene() {
     for (mutant, scene, rule) in scenes {
         for seed in 1..=3 {
             Mutant::plant(None);
-            assert_eq!(scene(seed), Vec::<String>::new(), "seed {seed} without {mutant:?}");
+            let clean = scene(seed);
             Mutant::plant(Some(mutant));
             let found = scene(seed);
             Mutant::plant(None);
-            let fits = found.iter().any(|what| what.starts_with(rule));
-            assert!(fits, "seed {seed} with {mutant:?}: {found:?}");
+            // Panics are kept for the simulation, so their words are printed here.
+            println!("{mutant:?}, seed {seed}: without {clean:?}, with {found:?}");
+            assert!(clean.is_empty());
+            assert!(found.iter().any(|what| what.starts_with(rule)));
         }
     }
 }

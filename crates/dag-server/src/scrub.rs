@@ -14,6 +14,7 @@ use dag_types::{DatabaseId, Millis, ReplicaId};
 use replication::OpenCopy;
 use seeding::limit::RateLimit;
 use seeding::scrub::{Cursor, Finding, Scrub, ScrubPlace, ScrubStep};
+use tokio::runtime::Handle;
 
 use crate::clock;
 use crate::node::Node;
@@ -74,7 +75,14 @@ pub fn start(node: &Arc<Node>) -> std::io::Result<()> {
         return Ok(());
     }
     let node = Arc::downgrade(node);
-    std::thread::Builder::new().name("scrub".into()).spawn(move || run(&node)).map(drop)
+    // A copy that fails is stopped by a task.
+    let runtime = Handle::current();
+    let thread = std::thread::Builder::new().name("scrub".into());
+    let reading = move || {
+        let _runtime = runtime.enter();
+        run(&node);
+    };
+    thread.spawn(reading).map(drop)
 }
 
 fn run(node: &Weak<Node>) {
