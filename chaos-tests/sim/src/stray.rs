@@ -16,7 +16,7 @@ use crate::node::Assigned;
 use crate::panics;
 use crate::run::setup;
 use crate::schedule::Schedule;
-use crate::shape::{FIRST_DATABASE, WITNESS};
+use crate::shape::{DATA_NODES, FIRST_DATABASE, WITNESS};
 use crate::world::World;
 
 /// The generation of the stray copy; that of all others is the first.
@@ -73,8 +73,8 @@ fn scene(world: &mut World, database: DatabaseId) -> Option<&'static str> {
     }
     // Whoever has heard a leader a moment ago gives nobody a vote, and an election of their own may
     // come first: so their leader goes, and nobody but the stray copy asks to follow it.
-    for node in world.nodes.values() {
-        if let Some(life) = node.life.as_ref() {
+    for id in 1..=DATA_NODES {
+        if let Some(life) = world.nodes[&id].life.as_ref() {
             life.shared.bar(database);
         }
     }
