@@ -85,7 +85,7 @@ pub async fn run(
 }
 
 /// Delivers one mail into each database, sixteen at the same time.
-async fn write_all(arena: &Arena, round: u64) -> anyhow::Result<f64> {
+pub async fn write_all(arena: &Arena, round: u64) -> anyhow::Result<f64> {
     let (client, pool) = (arena.client()?, Pool::new(1, 4_096));
     let begin = Instant::now();
     let deliveries = arena.databases.iter().map(|target| {

@@ -98,7 +98,7 @@ pub const CODES: [(Code, &str, &str); 28] = [
     (
         Code::DirectoryNotMounted,
         "DIRECTORY_NOT_MOUNTED",
-        "`dagctl copies directory`: which copies are away, and why",
+        "`dagctl copies`: which of its copies are away, and why",
     ),
     (
         Code::NodeUnreachable,
@@ -154,7 +154,7 @@ pub const CODES: [(Code, &str, &str); 28] = [
     (
         Code::DatabaseMajorityLost,
         "DATABASE_MAJORITY_LOST",
-        "bring the nodes of its other copies back",
+        "bring the nodes of its other copies back; for good: `dagctl db reform DB --plan`",
     ),
     (
         Code::DatabaseOneFromStopping,
