@@ -335,20 +335,6 @@ impl Reader {
         }
         Ok(Fetched { message, content: content.freeze() })
     }
-
-    /// The folder with this path, levels joined by `/`; the INBOX in any case.
-    pub fn folder<'f>(&self, folders: &'f [Folder], name: &str) -> Result<&'f Folder, Failure> {
-        let paths: Vec<String> =
-            folders.iter().map(|folder| crate::command::mailbox::path(folder, folders)).collect();
-        let same = |path: &String| {
-            *path == name || (name.eq_ignore_ascii_case("INBOX") && path.eq_ignore_ascii_case(name))
-        };
-        paths.iter().position(same).map(|at| &folders[at]).ok_or_else(|| {
-            let known: Vec<&str> = paths.iter().map(String::as_str).collect();
-            let what = format!("The snapshot has no folder `{name}` in that mailbox.");
-            Failure::new(Exit::Failed, what).why(suggestion(name, &known, "folders"))
-        })
-    }
 }
 
 #[cfg(test)]

@@ -242,6 +242,7 @@ async fn snapshots_outlive_their_node_and_their_copy_and_are_listed_without_a_qu
     let exported = ask::json(&cluster, &words)?;
     ensure!(exported["messages"] == 20, "{exported}");
     compare(&into, &filed)?;
+    export_whole(&cluster, out.path(), &format!("--from-snapshot {id}"), &filed)?;
     let messages = ask::json(&cluster, &format!("snapshot messages {id} {ADDRESS} inbox"))?;
     let email = messages[0]["email_id"].as_str().context("an email id")?;
     let fetched = cluster.try_dagctl(["snapshot", "fetch", &id, ADDRESS, email])?;
@@ -249,6 +250,7 @@ async fn snapshots_outlive_their_node_and_their_copy_and_are_listed_without_a_qu
     ensure!(filed.known.iter().any(|known| is_it(&known)), "what is fetched was delivered");
     cluster.restart(&others).await?;
     ask::wait_healthy(&cluster, Duration::from_secs(60))?;
+    export_whole(&cluster, &out.path().join("now"), "", &filed)?;
     let (code, words) = ended(&cluster, &format!("snapshot delete {id}"))?;
     ensure!(code == 4 && words.contains("snapshot-protected"), "{code}: {words}");
     let (code, words) =
@@ -272,6 +274,44 @@ fn compare(into: &Path, filed: &Filed) -> anyhow::Result<()> {
     let inbox = filed.known.iter().filter(|known| known.0 == "INBOX");
     let inbox: Vec<Vec<u8>> = inbox.map(|known| known.1.clone()).collect();
     ensure!(files == inbox, "{} files of {} messages", files.len(), inbox.len());
+    Ok(())
+}
+
+/// A whole mailbox in every form has each message where its folder is.
+fn export_whole(
+    cluster: &ScratchCluster,
+    out: &Path,
+    options: &str,
+    filed: &Filed,
+) -> anyhow::Result<()> {
+    for (form, below) in [("eml", ""), ("maildir", "cur"), ("mbox", "")] {
+        let into = out.join(form);
+        let words = format!("{} --all-folders --form {form} {options}", into.display());
+        let exported = ask::json(cluster, &format!("mail export {ADDRESS} {words}"))?;
+        ensure!(exported["messages"] == filed.known.len() as u64, "{exported}");
+        let index = std::fs::read_to_string(into.join("folders.index.json"))?;
+        ensure!(index.lines().count() == 3, "{index}");
+        for folder in ["INBOX", "Projects", "Projects/Äpfel"] {
+            let of_folder = filed.known.iter().filter(|known| known.0 == folder);
+            let wanted: Vec<&Vec<u8>> = of_folder.map(|known| &known.1).collect();
+            if form == "mbox" {
+                let mbox = std::fs::read_to_string(into.join(format!("{folder}.mbox.index.json")))?;
+                ensure!(mbox.lines().count() == wanted.len(), "{folder}: {mbox}");
+                continue;
+            }
+            let mut found = Vec::new();
+            for entry in std::fs::read_dir(into.join(folder).join(below))? {
+                let entry = entry?;
+                if entry.file_type()?.is_file()
+                    && !entry.file_name().to_string_lossy().ends_with("json")
+                {
+                    found.push(std::fs::read(entry.path())?);
+                }
+            }
+            found.sort();
+            ensure!(found.iter().eq(wanted), "{form}: {folder}: {} files", found.len());
+        }
+    }
     Ok(())
 }
 

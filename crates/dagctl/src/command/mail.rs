@@ -1,21 +1,22 @@
 //! `dagctl mail`: mails in, mails out.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dag_api::Reason;
-use dag_client::v1::{Folder, MessageMeta};
-use dag_client::{Client, Fetched};
+use dag_client::Client;
+use dag_client::v1::MessageMeta;
 use serde::Serialize;
 
 use crate::admin::Admin;
+use crate::command::export::{self, ExportArgs};
 use crate::command::mailbox::{check_is_database, database_id};
 use crate::command::trace::{self, TraceArgs};
 use crate::connect::{connect, failure};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::mail::export::{ExportForm, Target, flag_names, internal_date};
+use crate::mail::export::{flag_names, internal_date};
 use crate::mail::import::{Import, Progress, read_files};
 use crate::mail::restore::{self, FolderPlan, Restore, Wish};
 use crate::mail::{reader, source};
@@ -47,22 +48,8 @@ pub enum MailCommand {
     },
     /// What became of messages, by id, sender or recipient
     Trace(TraceArgs),
-    /// All messages of a folder into files, with flags and dates
-    Export {
-        /// The mailbox's address
-        address: String,
-        /// A folder (eml, maildir) or a file (mbox) that does not exist yet
-        into: PathBuf,
-        /// The folder [default: INBOX]
-        #[arg(long)]
-        folder: Option<String>,
-        /// A file per message, an mbox, or a Maildir
-        #[arg(long, value_enum, default_value_t)]
-        form: ExportForm,
-        /// Out of this snapshot: its id, or how that begins
-        #[arg(long, value_name = "ID")]
-        from_snapshot: Option<String>,
-    },
+    /// All messages of a folder, or of all folders, into files, with flags and dates
+    Export(ExportArgs),
     /// Bring messages back out of a snapshot, each once; they get new UIDs
     Restore(RestoreArgs),
 }
@@ -146,15 +133,7 @@ pub async fn run(
             trace::run(&args, admin, &client, form).await
         }
         MailCommand::Restore(args) => restore(args, admin, patience, form).await,
-        MailCommand::Export { address, into, folder, form: kind, from_snapshot: Some(id) } => {
-            let reader = Reader::open(admin, &id, patience).await?;
-            export_old(&reader, &address, folder.as_deref(), &into, kind, form).await
-        }
-        MailCommand::Export { address, into, folder, form: kind, from_snapshot: None } => {
-            let client = connect(admin, patience).await?;
-            let folder = reader::folder(&client, &address, folder.as_deref()).await?;
-            export(&client, &address, &folder, &into, kind, form).await
-        }
+        MailCommand::Export(args) => export::run(&args, admin, patience, form).await,
     }
 }
 
@@ -318,65 +297,4 @@ fn show_plan(folders: &[FolderPlan]) -> String {
         ]
     });
     table(["FROM", "TO", "IN SNAPSHOT", "THERE", "COME BACK", "SIZE"], rows)
-}
-
-async fn export_old(
-    reader: &Reader,
-    address: &str,
-    folder: Option<&str>,
-    into: &Path,
-    kind: ExportForm,
-    form: Form,
-) -> Result<(), Failure> {
-    check_is_free(into)?;
-    let (mailbox, folders) = reader.folders(address).await?;
-    let folder = reader.folder(&folders, folder.unwrap_or("INBOX"))?;
-    let messages = reader.messages(&mailbox.mailbox_id, &folder.folder_id).await?;
-    let mut target = Target::make(into, kind)?;
-    let mut size = 0_u64;
-    for message in &messages {
-        let at = (&mailbox.mailbox_id, &folder.folder_id);
-        let fetched = reader.fetch(at.0, at.1, message.uid).await?;
-        size += fetched.content.len() as u64;
-        target.put(&fetched)?;
-    }
-    target.end()?;
-    exported(messages.len() as u64, size, address, into, form)
-}
-
-fn check_is_free(into: &Path) -> Result<(), Failure> {
-    if !into.exists() {
-        return Ok(());
-    }
-    Err(Failure::new(Exit::Failed, format!("Cannot export into {}.", into.display()))
-        .why("it exists already, and nothing is written over"))
-}
-
-fn exported(count: u64, size: u64, address: &str, into: &Path, form: Form) -> Result<(), Failure> {
-    let answer = serde_json::json!({ "messages": count, "bytes": size, "into": into });
-    form.print(&answer, |_| {
-        format!("{count} messages ({}) of {address} in {}", bytes(size), into.display())
-    })
-}
-
-async fn export(
-    client: &Client,
-    address: &str,
-    folder: &Folder,
-    into: &Path,
-    kind: ExportForm,
-    form: Form,
-) -> Result<(), Failure> {
-    check_is_free(into)?;
-    let messages = reader::list(client, address, folder).await?;
-    let mut target = Target::make(into, kind)?;
-    let (mut count, mut size) = (0_u64, 0_u64);
-    let take = |fetched: Fetched| {
-        count += 1;
-        size += fetched.content.len() as u64;
-        target.put(&fetched)
-    };
-    reader::fetch_all(client, address, folder, &messages, take).await?;
-    target.end()?;
-    exported(count, size, address, into, form)
 }

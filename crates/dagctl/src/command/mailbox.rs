@@ -244,6 +244,11 @@ fn shown_folder(folder: &Folder, all: &[Folder]) -> ShownFolder {
 
 /// Levels joined by `/`.
 pub fn path(folder: &Folder, all: &[Folder]) -> String {
+    levels(folder, all).join("/")
+}
+
+/// The names from the top level down to a folder.
+pub fn levels<'f>(folder: &'f Folder, all: &'f [Folder]) -> Vec<&'f str> {
     let mut levels = vec![folder.display_name.as_str()];
     let mut above = folder.parent_id.as_str();
     while let Some(parent) = all.iter().find(|folder| folder.folder_id == above) {
@@ -255,7 +260,7 @@ pub fn path(folder: &Folder, all: &[Folder]) -> String {
         above = &parent.parent_id;
     }
     levels.reverse();
-    levels.join("/")
+    levels
 }
 
 fn page(shown: &Shown) -> String {

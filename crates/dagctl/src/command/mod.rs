@@ -5,6 +5,7 @@ pub mod copies;
 pub mod dag;
 pub mod db;
 pub mod events;
+pub mod export;
 pub mod follow;
 pub mod gate;
 pub mod lint;

@@ -13,6 +13,7 @@ use crate::command::mailbox::path;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::mail::export::{flag_names, internal_date};
+use crate::mail::reader::named;
 use crate::names::suggestion;
 use crate::output::{Form, bytes, hex, span, table};
 use crate::snapshots::{CALL, Client, Holder, Listed, Reader, find, holders, list, millis};
@@ -130,7 +131,7 @@ pub async fn run(
         SnapshotCommand::Messages { snapshot, address, folder } => {
             let reader = open(snapshot).await?;
             let (mailbox, folders) = reader.folders(&address).await?;
-            let folder = reader.folder(&folders, &folder)?;
+            let folder = named(&folders, &folder, "The mailbox, in the snapshot,")?;
             let messages = reader.messages(&mailbox.mailbox_id, &folder.folder_id).await?;
             let lines: Vec<MessageLine> = messages.iter().map(message_line).collect();
             form.print(&lines, |lines| show_messages(lines))

@@ -2,7 +2,8 @@
 //!
 //! What a message contains is written byte for byte. Where the form itself has no room for flags and
 //! dates without changing it, they stand beside it in a file that ends with `.index.json`: one
-//! object a line, in the order of the messages.
+//! object a line, in the order of the messages. Where a whole mailbox is exported, `folders.index.json`
+//! says where each of its folders is.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -26,6 +27,9 @@ pub enum ExportForm {
     /// A folder with cur, new and tmp; flags are kept.
     Maildir,
 }
+
+/// How the files are called that say more about messages or folders.
+pub const INDEX_ENDING: &str = ".index.json";
 
 /// Keywords that a Maildir has letters for.
 const MAILDIR_KEYWORDS: usize = 26;
@@ -141,7 +145,7 @@ impl Target {
 
 fn index_of(into: &Path) -> PathBuf {
     let mut name = into.as_os_str().to_owned();
-    name.push(".index.json");
+    name.push(INDEX_ENDING);
     PathBuf::from(name)
 }
 

@@ -8,6 +8,7 @@ use crate::command::mailbox::path;
 use crate::connect::failure;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::names::suggestion;
 
 /// Messages that are fetched at the same time.
 const FETCHES: usize = 32;
@@ -19,11 +20,19 @@ pub async fn folder(client: &Client, address: &str, name: Option<&str>) -> Resul
         return client.inbox(address).await.map_err(|error| failure(what(), &error));
     };
     let folders = client.folders(address).await.map_err(|error| failure(what(), &error))?;
-    let known: Vec<String> = folders.iter().map(|folder| path(folder, &folders)).collect();
-    let at = known.iter().position(|known| known == name);
-    at.map(|at| folders[at].clone()).ok_or_else(|| {
-        Failure::new(Exit::Failed, format!("Mailbox {address} has no folder `{name}`."))
-            .why(format!("its folders: {}", known.join(", ")))
+    named(&folders, name, &format!("Mailbox {address}")).cloned()
+}
+
+/// The folder of this path among all of a mailbox; the INBOX in any case.
+pub fn named<'f>(folders: &'f [Folder], name: &str, whose: &str) -> Result<&'f Folder, Failure> {
+    let paths: Vec<String> = folders.iter().map(|folder| path(folder, folders)).collect();
+    let same = |path: &String| {
+        *path == name || (name.eq_ignore_ascii_case("INBOX") && path.eq_ignore_ascii_case(name))
+    };
+    paths.iter().position(same).map(|at| &folders[at]).ok_or_else(|| {
+        let known: Vec<&str> = paths.iter().map(String::as_str).collect();
+        Failure::new(Exit::Failed, format!("{whose} has no folder `{name}`."))
+            .why(suggestion(name, &known, "folders"))
     })
 }
 

@@ -23,6 +23,7 @@ use crate::command::mailbox::path;
 use crate::connect::failure;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::mail::reader::named;
 use crate::snapshots::Reader;
 
 /// Messages that are on their way at the same time.
@@ -107,7 +108,7 @@ pub async fn plan(reader: &Reader, client: &Client, wish: &Wish) -> Result<Plan,
     let ours = client.folders(address).await.map_err(|error| failure(what(), &error))?;
     let same_mailbox = mailbox == place.mailbox.to_string();
     let chosen: Vec<&Folder> = match &wish.folder {
-        Some(name) => vec![reader.folder(&theirs, name)?],
+        Some(name) => vec![named(&theirs, name, "The mailbox, in the snapshot,")?],
         None => theirs.iter().collect(),
     };
     let mut plan = Plan { folders: Vec::new(), mailbox_id: mailbox, again: wish.again };

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
+use crate::mail::export::INDEX_ENDING;
 use crate::mail::mbox;
 
 /// What a path is to be taken for.
@@ -85,14 +86,16 @@ fn folder(path: &Path, kind: Kind, files: &mut Vec<MailFile>) -> anyhow::Result<
     mails_of(path, kind == Kind::Mbox, files)
 }
 
-/// Every file in a folder and below; names that begin with a dot are no mails.
+/// Every file in a folder and below; names that begin with a dot are no mails, nor is what an export
+/// writes beside them.
 fn mails_of(path: &Path, mbox: bool, files: &mut Vec<MailFile>) -> anyhow::Result<()> {
     let entries = fs::read_dir(path).with_context(|| format!("read {}", path.display()))?;
     let mut entries: Vec<PathBuf> =
         entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     entries.sort();
     for entry in entries {
-        if entry.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+        let name = entry.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.starts_with(b".") || name.ends_with(INDEX_ENDING.as_bytes()) {
             continue;
         }
         let facts = fs::metadata(&entry).with_context(|| format!("read {}", entry.display()))?;
