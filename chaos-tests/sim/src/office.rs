@@ -99,7 +99,7 @@ impl Plan {
         MoveCourse { name, from: *from, to: *to, voters: &[], earlier_voters: &[] }
     }
 
-    fn recorded(&self) -> Order {
+    fn recorded(&self, operation: u64) -> Order {
         let cause = if self.balance { MoveCause::Balance } else { MoveCause::Operator };
         Order::RecordMove(RecordMove {
             database: self.database,
@@ -107,6 +107,7 @@ impl Plan {
             to: self.to,
             cause: cause.into(),
             acknowledged: false,
+            operation,
         })
     }
 }
@@ -253,7 +254,8 @@ impl Office {
         let operation = known.operation;
         let last = known.steps.last();
         if last.is_none()
-            && let Outcome::Rejected(_) = self.order(shared, group, plan.recorded()).await?
+            && let Outcome::Rejected(_) =
+                self.order(shared, group, plan.recorded(operation)).await?
         {
             let words = "moved only just now".to_owned();
             return self.end(shared, group, operation, OperationState::Failed, words).await;

@@ -44,7 +44,8 @@ fn a_database_that_just_moved_stays_for_the_block_time() {
     let mut scene = Scene::new("A1 A2 A3", &["DB1"]);
     scene.mount("DB1", 2);
     let cause = MoveCause::Balance.into();
-    let order = RecordMove { database: 16, from: 1, to: 2, cause, acknowledged: false };
+    let order =
+        RecordMove { database: 16, from: 1, to: 2, cause, acknowledged: false, operation: 0 };
     scene.done(Order::RecordMove(order));
     let planned = plan(&scene);
     assert_eq!((planned.moves.len(), planned.stays.len()), (0, 1));

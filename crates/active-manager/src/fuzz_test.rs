@@ -69,7 +69,8 @@ fn orders() -> Vec<Order> {
         object: "DB1".into(),
         plan: "{}".into(),
     };
-    let record = RecordMove { database, from: 1, to: 2, cause: 1, acknowledged: true };
+    let record =
+        RecordMove { database, from: 1, to: 2, cause: 1, acknowledged: true, operation: 9 };
     vec![
         Order::CreateDag(creation()),
         Order::RegisterBoot(boot),

@@ -177,7 +177,8 @@ fn a_plan_is_refused_once_what_it_rests_on_has_changed() {
 fn a_site_move_keeps_the_block_time_and_a_move_within_the_site_does_not() {
     let mut scene = Scene::new("A1 A2 B3 B4 C5w", &["DB1"]);
     let cause = MoveCause::Site.into();
-    let order = RecordMove { database: 16, from: 3, to: 1, cause, acknowledged: false };
+    let order =
+        RecordMove { database: 16, from: 3, to: 1, cause, acknowledged: false, operation: 0 };
     scene.done(Order::RecordMove(order));
     scene.reports.at_ms += 599_000;
     assert_eq!(refused(&scene, to(3), &[]), "move-block-time");

@@ -133,6 +133,9 @@ pub struct DatabasePolicy {
     /// Who set the policy last.
     #[prost(message, optional, tag = "6")]
     pub decided: Option<Decided>,
+    /// The operation of that last move; 0: none.
+    #[prost(uint64, tag = "7")]
+    pub last_move_operation: u64,
 }
 
 impl DatabasePolicy {

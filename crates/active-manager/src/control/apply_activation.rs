@@ -366,7 +366,8 @@ fn place_voters<V: StateView>(
 }
 
 /// Moves for balance or for a site happen at most once in the block time (I16), unless a person
-/// acknowledged it. Moves for other causes do not begin a block time.
+/// acknowledged it. Moves for other causes do not begin a block time. A control leader that takes an
+/// operation up tells its move again: it has begun its block time already.
 fn record_move<V: StateView>(
     change: &mut Change<'_, V>,
     state: &ControlState,
@@ -378,6 +379,9 @@ fn record_move<V: StateView>(
     let mut after = state.database_policy(record.id());
     if !matches!(cause, MoveCause::Balance | MoveCause::Site) {
         return Ok(Verdict::changed());
+    }
+    if order.operation != 0 && after.last_move_operation == order.operation {
+        return Ok(Verdict::was_so());
     }
     let free_at = after.last_move_ms + state.settings.move_block_ms;
     if after.last_move_ms != 0 && command.at_ms < free_at && !order.acknowledged {
@@ -394,6 +398,7 @@ fn record_move<V: StateView>(
     }
     after.last_move_ms = command.at_ms;
     after.last_move_cause = cause.into();
+    after.last_move_operation = order.operation;
     put_database(change, &after);
     Ok(Verdict::changed())
 }

@@ -169,11 +169,15 @@ fn an_opening_of_an_earlier_start_is_no_grant_of_this_one() {
 #[test]
 fn moves_for_balance_or_a_site_keep_the_block_time() {
     let mut scene = Scene::new("A1 A2 A3", &["DB1"]);
-    let order = |cause: MoveCause, acknowledged| {
+    let of_operation = |operation, cause: MoveCause, acknowledged| {
         let cause = cause.into();
-        Order::RecordMove(RecordMove { database: DB, from: 1, to: 2, cause, acknowledged })
+        let order = RecordMove { database: DB, from: 1, to: 2, cause, acknowledged, operation };
+        Order::RecordMove(order)
     };
-    scene.done(order(MoveCause::Balance, false));
+    let order = |cause, acknowledged| of_operation(0, cause, acknowledged);
+    scene.done(of_operation(5, MoveCause::Balance, false));
+    scene.done(of_operation(5, MoveCause::Balance, false));
+    assert_eq!(scene.refused(of_operation(6, MoveCause::Balance, false)), "move-block-time");
     scene.now += Settings::DEFAULT.move_block_ms - 1;
     assert_eq!(scene.refused(order(MoveCause::Site, false)), "move-block-time");
     scene.done(order(MoveCause::Failover, false));

@@ -453,6 +453,10 @@ pub struct RecordMove {
     /// A person acknowledged that it moved only just now.
     #[prost(bool, tag = "5")]
     pub acknowledged: bool,
+    /// The operation that moves it: told again by the next control leader, it is the same move. 0: of
+    /// an earlier version.
+    #[prost(uint64, tag = "6")]
+    pub operation: u64,
 }
 
 /// See [`Order::PlaceVoters`].

@@ -187,7 +187,7 @@ impl AdminServer {
         let last = known.and_then(|known| known.steps.last());
         // Sites and balance: at most one move in the block time, which begins with the move.
         if last.is_none()
-            && let Err(refused) = self.order(recorded(planned), asker).await
+            && let Err(refused) = self.order(recorded(planned, operation), asker).await
         {
             let failed = OperationState::Failed;
             self.end(operation, failed, refused.message.clone(), asker).await?;
@@ -502,13 +502,14 @@ impl AdminServer {
 /// it handed over; also how long it may take to answer the question.
 const HANDED_OVER: Duration = Duration::from_secs(1);
 
-fn recorded(planned: &Move) -> Order {
+fn recorded(planned: &Move, operation: u64) -> Order {
     Order::RecordMove(RecordMove {
         database: planned.database,
         from: planned.from,
         to: planned.to,
         cause: planned.cause.recorded().into(),
         acknowledged: planned.acknowledged,
+        operation,
     })
 }
 
