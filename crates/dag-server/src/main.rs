@@ -29,6 +29,7 @@ mod node;
 mod operations;
 mod peers;
 mod reports;
+mod rounds;
 mod run;
 mod scrub;
 mod seeds;

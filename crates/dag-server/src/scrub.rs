@@ -7,19 +7,19 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dag_types::{DatabaseId, Millis, ReplicaId};
 use replication::OpenCopy;
 use seeding::limit::RateLimit;
 use seeding::scrub::{Cursor, Finding, Scrub, ScrubPlace, ScrubStep};
-use tokio::runtime::Handle;
 
 use crate::clock;
 use crate::node::Node;
+use crate::rounds;
 
-/// How soon the thread notices that a pass is due, or that the node stops.
+/// Between two looks at which copies are due.
 const LOOK: Duration = Duration::from_millis(500);
 /// The longest pause between two pieces.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
@@ -74,29 +74,16 @@ pub fn start(node: &Arc<Node>) -> std::io::Result<()> {
     if node.settings.scrub.rate.0 == 0 {
         return Ok(());
     }
-    let node = Arc::downgrade(node);
-    // A copy that fails is stopped by a task.
-    let runtime = Handle::current();
-    let thread = std::thread::Builder::new().name("scrub".into());
-    let reading = move || {
-        let _runtime = runtime.enter();
-        run(&node);
-    };
-    thread.spawn(reading).map(drop)
+    rounds::start(node, "scrub", LOOK, round)
 }
 
-fn run(node: &Weak<Node>) {
-    loop {
-        std::thread::sleep(LOOK);
-        let Some(node) = node.upgrade().filter(|node| !node.stopping.is_cancelled()) else {
-            return;
-        };
-        let every = Millis(node.settings.scrub.every.0.as_millis() as u64);
-        for database in node.store.copies().into_keys() {
-            let Some(pass) = Pass::of(&node, database) else { continue };
-            if node.scrubs.is_due(database, pass.replica, every, clock::boottime()) {
-                pass.run(&node);
-            }
+/// Reads every copy that is due.
+fn round(node: &Arc<Node>) {
+    let every = Millis(node.settings.scrub.every.0.as_millis() as u64);
+    for database in node.store.copies().into_keys() {
+        let Some(pass) = Pass::of(node, database) else { continue };
+        if node.scrubs.is_due(database, pass.replica, every, clock::boottime()) {
+            pass.run(node);
         }
     }
 }

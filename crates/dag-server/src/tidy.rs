@@ -4,35 +4,18 @@
 //! itself when moving those out pays; somebody has to ask it. That is a thread of its own, because
 //! a pass writes for minutes, and it asks one copy after the other, because they share a disk.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::node::Node;
+use crate::rounds;
 
 /// Between two rounds over the copies of a node.
 const INTERVAL: Duration = Duration::from_secs(300);
-/// How soon the thread notices that the node stops.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Starts the thread; it ends with the node.
 pub fn start(node: &Arc<Node>) -> std::io::Result<()> {
-    let node = Arc::downgrade(node);
-    std::thread::Builder::new().name("tidy".into()).spawn(move || run(&node)).map(drop)
-}
-
-fn run(node: &Weak<Node>) {
-    let mut waited = Duration::ZERO;
-    loop {
-        std::thread::sleep(LOOK);
-        waited += LOOK;
-        let Some(node) = node.upgrade().filter(|node| !node.stopping.is_cancelled()) else {
-            return;
-        };
-        if waited >= INTERVAL {
-            waited = Duration::ZERO;
-            round(&node);
-        }
-    }
+    rounds::start(node, "tidy", INTERVAL, |node| round(node))
 }
 
 /// Asks each copy. One that cannot be tidied keeps its garbage and is otherwise well: what makes a

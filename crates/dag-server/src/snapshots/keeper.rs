@@ -1,6 +1,6 @@
 //! Snapshots by schedule: takes what is due, removes what is kept no longer, and makes room.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use active_manager::control::command::SnapshotNote;
@@ -14,35 +14,20 @@ use super::{Wish, floor, runs};
 use crate::clock;
 use crate::node::Node;
 use crate::reports::STALE;
+use crate::rounds;
 use crate::service::admin::AdminServer;
 
 /// Between two rounds.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How soon the thread notices that the node stops.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Starts the thread; it ends with the node.
 pub fn start(node: &Arc<Node>) -> std::io::Result<()> {
-    let node = Arc::downgrade(node);
-    std::thread::Builder::new().name("snapshots".into()).spawn(move || run(&node)).map(drop)
-}
-
-fn run(node: &Weak<Node>) {
-    let mut waited = Duration::ZERO;
-    loop {
-        std::thread::sleep(LOOK);
-        waited += LOOK;
-        let Some(node) = node.upgrade().filter(|node| !node.stopping.is_cancelled()) else {
-            return;
-        };
-        if waited >= INTERVAL {
-            waited = Duration::ZERO;
-            node.snapshots.close_idle();
-            if let Some(state) = node.control() {
-                round(&node, &state);
-            }
+    rounds::start(node, "snapshots", INTERVAL, |node| {
+        node.snapshots.close_idle();
+        if let Some(state) = node.control() {
+            round(node, &state);
         }
-    }
+    })
 }
 
 fn round(node: &Arc<Node>, state: &ControlState) {
