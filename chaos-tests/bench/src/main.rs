@@ -143,14 +143,7 @@ enum What {
         clients: usize,
     },
     /// From a change to its notification, and memory meanwhile
-    Watch {
-        /// Streams
-        #[arg(long, default_value_t = 1_000)]
-        watchers: usize,
-        /// Mails a second
-        #[arg(long, default_value_t = 200)]
-        rate: u64,
-    },
+    Watch(watching::Wanted),
     /// One JSON array and the tables from the results of several runs; later ones count
     Merge {
         /// Files of results
@@ -221,9 +214,7 @@ async fn measure(cli: Cli, report: &mut Report) -> anyhow::Result<()> {
         What::Hundred { databases } => hundred::run(folder, databases, seconds, report).await,
         What::Mailbox { messages } => mailboxes::sizes(folder, messages, seconds, report).await,
         What::Fetch { clients } => mailboxes::fetches(folder, clients, seconds, report).await,
-        What::Watch { watchers, rate } => {
-            watching::run(folder, watchers, rate, seconds, report).await
-        }
+        What::Watch(wanted) => watching::run(folder, wanted, seconds, report).await,
         What::Flat { rate, size } => flat::run(folder, size, rate, seconds, report).await,
         What::All { trials } => everything(folder, seconds, trials, report).await,
         What::Merge { .. } => unreachable!("merging measures nothing"),
@@ -252,8 +243,10 @@ async fn everything(
     outages::steady(folder, 20 * seconds, report).await?;
     mailboxes::sizes(folder, 1_000_000, seconds, report).await?;
     mailboxes::fetches(folder, 16, seconds, report).await?;
-    for (watchers, rate) in [(1_000, 200), (10_000, 20)] {
-        watching::run(folder, watchers, rate, seconds, report).await?;
+    // The same mails without a watcher say what of the memory is the mails'.
+    for (watchers, rate) in [(1_000, 200), (10_000, 20), (0, 20)] {
+        let wanted = watching::Wanted { watchers, mailboxes: 1_000, rate };
+        watching::run(folder, wanted, seconds, report).await?;
     }
     hundred::run(folder, 100, seconds, report).await?;
     flat::run(folder, 4_096, 500, 10 * seconds, report).await

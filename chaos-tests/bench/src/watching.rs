@@ -24,8 +24,6 @@ use tonic::transport::Channel;
 use crate::arena::{Arena, Target};
 use crate::report::{Line, Report};
 
-/// Mailboxes at most; more watchers share them.
-const MAILBOXES_MAX: usize = 1_000;
 /// Streams of one connection.
 const STREAMS: usize = 100;
 /// Between two samples of memory.
@@ -163,15 +161,29 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 600_000_000, 3).expect("valid bounds")
 }
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Wanted {
+    /// Streams
+    #[arg(long, default_value_t = 1_000)]
+    pub watchers: usize,
+    /// Mailboxes that get mail; watchers share them, and with fewer watchers some are not watched
+    #[arg(long, default_value_t = 1_000)]
+    pub mailboxes: usize,
+    /// Mails a second
+    #[arg(long, default_value_t = 200)]
+    pub rate: u64,
+}
+
 /// So many watchers, for so long.
 pub async fn run(
     folder: &Path,
-    watchers: usize,
-    rate: u64,
+    wanted: Wanted,
     seconds: Duration,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let mailboxes = watchers.min(MAILBOXES_MAX);
+    let Wanted { watchers, rate, .. } = wanted;
+    let mailboxes = wanted.mailboxes.max(1);
     let arena = Arena::up(folder, "three-node", Timeouts::Default, 1, mailboxes).await?;
     let target = &arena.databases[0];
     let node = arena.active(target.database).await?;
@@ -196,7 +208,8 @@ pub async fn run(
     };
     let (sent, anonymous_mib) =
         tokio::join!(deliver(arena.channel(&node).await?, target, rate, until), sample);
-    let sent = sent?;
+    let mut sent = sent?;
+    sent.retain(|(mailbox, _), _| *mailbox < watchers);
     // What is still on its way.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (mut latency, mut after) = (histogram(), histogram());
