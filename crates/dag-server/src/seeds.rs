@@ -14,6 +14,7 @@
 pub mod builder;
 pub mod giver;
 mod house;
+mod old;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use std::time::Instant;
 use dag_types::{DatabaseId, Millis, NodeId, ReplicaId};
 use seeding::progress::Progress;
 use seeding::source::Source;
+use seeding::target::Way;
 
 pub use house::keep_house;
 
@@ -50,6 +52,8 @@ pub struct Shown {
     pub message: String,
     /// It cannot go on.
     pub failed: bool,
+    /// How it comes here, and what that costs.
+    pub way: Option<Way>,
 }
 
 impl Default for Seeds {

@@ -19,7 +19,7 @@ const VERSION: u8 = 1;
 /// One claim.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Entry {
-    #[prost(oneof = "Claim", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Claim", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(crate) claim: Option<Claim>,
 }
 
@@ -47,6 +47,17 @@ pub(crate) enum Claim {
     /// Everything was read back and compared.
     #[prost(bool, tag = "7")]
     Verified(bool),
+    /// The state is not the checkpoint's files: it is filled with rows, and this is what it cost.
+    #[prost(message, tag = "8")]
+    Rows(Spent),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct Spent {
+    #[prost(uint64, tag = "1")]
+    pub(crate) received: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) spared: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -42,7 +42,7 @@ impl<'a> Pages<'a> {
         if self.done {
             return Ok(None);
         }
-        let rows = self.view.scan(&self.from, &self.to, self.rows)?;
+        let rows = self.view.scan_once(&self.from, &self.to, self.rows)?;
         self.done = rows.len() < self.rows;
         let Some((last, _)) = rows.last() else { return Ok(None) };
         self.from = after(last);

@@ -1,4 +1,5 @@
-//! The giving side: checkpoints of a copy, served by ranges to any number of targets.
+//! The giving side: checkpoints of a copy, served by ranges of their files, or by their rows
+//! ([`crate::delta`]), to any number of targets.
 //!
 //! A checkpoint is a second set of names for the state's files (hard links where the engine can),
 //! in `seed-source/<id>/` below the database's folder, with its manifest beside it. Position and
@@ -16,8 +17,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dag_types::{Millis, ReplicaId};
 use storage::disk::{Disk, DiskFile, OpenMode, read_whole, replace_whole};
-use storage::state::{self, StateEngine, StateStore};
+use storage::state::{self, StateEngine, StateRead, StateStore};
 
+use crate::delta::{DeltaRequest, DeltaSource};
 use crate::fault::{SeedFault, disk as disk_fault};
 use crate::limit::RateLimit;
 use crate::wire::{
@@ -66,6 +68,10 @@ pub struct Source {
     targets: BTreeMap<ReplicaId, (Millis, CheckpointId)>,
     /// The file that was read last: ranges of one file follow one another.
     open: Option<(CheckpointId, u32, Arc<dyn DiskFile>)>,
+    /// What checkpoints are opened with, where their rows are given too.
+    engine: Option<Arc<dyn StateEngine>>,
+    /// The checkpoint whose rows were read last.
+    rows: Option<(CheckpointId, Arc<dyn StateRead>)>,
 }
 
 struct Held {
@@ -91,7 +97,15 @@ impl Source {
             held.insert(manifest.checkpoint, Held { manifest, since: now, used: now });
         }
         let folder = folder.to_owned();
-        Ok(Self { disk, folder, rules, limit, held, targets: BTreeMap::new(), open: None })
+        let targets = BTreeMap::new();
+        let (open, engine, rows) = (None, None, None);
+        Ok(Self { disk, folder, rules, limit, held, targets, open, engine, rows })
+    }
+
+    /// The same, which also answers questions about the rows of its checkpoints.
+    pub fn giving_rows(mut self, engine: Arc<dyn StateEngine>) -> Self {
+        self.engine = Some(engine);
+        self
     }
 
     /// Takes a checkpoint of a state, durably. `membership_key` names the row in which the state
@@ -115,7 +129,8 @@ impl Source {
         store.checkpoint(&folder)?;
         let (position, membership) = read_back(engine, &folder, membership_key)?;
         let files = files(&*self.disk, &folder).map_err(&io)?;
-        let manifest = Manifest { checkpoint: id, origin, position, membership, files };
+        let manifest =
+            Manifest { checkpoint: id, origin, position, membership, files, gives_rows: false };
         manifest.check()?;
         self.disk.sync_dir(&folder).map_err(&io)?;
         self.disk.sync_dir(&self.folder).map_err(&io)?;
@@ -168,8 +183,15 @@ impl Source {
                 let ranges = self.digests(checkpoint, file, &entry)?;
                 Ok(Served::Replies(vec![Reply::Digests { file, ranges }]))
             }
+            Request::Delta { checkpoint, ref ask } => {
+                if self.touch(now, target, checkpoint, 0).is_none() {
+                    return Ok(refused(self.missing(checkpoint)));
+                }
+                self.answer(now, checkpoint, ask)
+            }
             Request::Close => {
                 self.targets.remove(&target);
+                self.rows = None;
                 Ok(Served::Replies(Vec::new()))
             }
         }
@@ -197,7 +219,7 @@ impl Source {
     /// Removes a checkpoint at once, whoever reads it: its targets open another one.
     pub fn remove(&mut self, id: CheckpointId) -> Result<(), SeedFault> {
         self.held.remove(&id);
-        self.open = None;
+        (self.open, self.rows) = (None, None);
         self.targets.retain(|_, (_, used)| *used != id);
         remove(&*self.disk, &self.folder, id)
             .map_err(disk_fault("remove a checkpoint", &self.folder))
@@ -212,7 +234,8 @@ impl Source {
         let same = known.and_then(|id| self.held.get(&id));
         let newest = || self.held.values().filter(fresh).max_by_key(|held| held.since);
         let Some(held) = same.or_else(newest) else { return Served::NeedsCheckpoint };
-        let manifest = held.manifest.clone();
+        let gives_rows = self.engine.is_some();
+        let manifest = Manifest { gives_rows, ..held.manifest.clone() };
         self.touch(now, target, manifest.checkpoint, 0);
         Served::Replies(vec![Reply::Opened(manifest)])
     }
@@ -233,6 +256,28 @@ impl Source {
 
     fn missing(&self, checkpoint: CheckpointId) -> Refusal {
         if self.held.contains_key(&checkpoint) { Refusal::Unknown } else { Refusal::Gone }
+    }
+
+    /// An answer is as long as it is: what it spends is paid off before the next one.
+    fn answer(
+        &mut self,
+        now: Millis,
+        checkpoint: CheckpointId,
+        ask: &DeltaRequest,
+    ) -> Result<Served, SeedFault> {
+        let Some(engine) = &self.engine else { return Ok(refused(Refusal::Unknown)) };
+        if let Err(later) = self.limit.take(now, 0) {
+            return Ok(Served::Later(later));
+        }
+        let view = match &self.rows {
+            Some((id, view)) if *id == checkpoint => view.clone(),
+            _ => engine.open_read_only(&self.files_of(checkpoint))?,
+        };
+        self.rows = Some((checkpoint, view.clone()));
+        let reply = DeltaSource::new(view).answer(ask)?;
+        // Nothing was taken since it was asked whether there is anything left.
+        let _ = self.limit.take(now, reply.bytes() as u64);
+        Ok(Served::Replies(vec![Reply::Delta(reply)]))
     }
 
     fn frames(

@@ -13,6 +13,9 @@
 //! sent again, all others are dropped. In the end everything is read back and compared; what does
 //! not hold is fetched once more.
 //!
+//! Where an older copy lies here already ([`Target::take_over`]), the state is not made of the
+//! checkpoint's files but of rows: those of the old copy, and what it lacks ([`crate::delta`]).
+//!
 //! [`Target::step`] does one piece of work. It asks by returning a [`Request`]; the caller sends it
 //! and gives the replies back in order. After [`Step::Reconnect`] and [`Target::disconnected`] no
 //! reply to an older request may be given any more.
@@ -24,9 +27,11 @@ use std::sync::Arc;
 use dag_types::{LogId, Millis, ReplicaId};
 use storage::disk::{AlignedBuffer, Disk, DiskFile, DiskLock, OpenMode, take_lock};
 use storage::identity::CopyIdentity;
+use storage::state::{StateEngine, StateRead};
 
+use crate::delta::DeltaReply;
 use crate::fault::{SeedFault, disk as disk_fault};
-use crate::journal::{Claim, Held, Journal, Range, Ranges, Shown};
+use crate::journal::{Claim, Held, Journal, Range, Ranges, Shown, Spent};
 use crate::progress::{Meter, Phase, Progress};
 use crate::wire::{
     Digest, FileEntry, Frame, Manifest, RANGE_BYTES, Refusal, Reply, Request, WireFault, digest,
@@ -34,8 +39,10 @@ use crate::wire::{
 
 mod files;
 mod record;
+mod rows;
 
 use files::FileState;
+use rows::Rows;
 
 /// Bytes that are written between two syncs.
 pub const SYNC_BYTES: u64 = 32 << 20;
@@ -80,10 +87,36 @@ pub enum Step {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doing {
-    Opening { asked: bool },
+    Opening {
+        asked: bool,
+    },
     Copying,
-    Verifying { file: u32, range: u32, clean: bool },
+    Verifying {
+        file: u32,
+        range: u32,
+        clean: bool,
+    },
+    /// Rows come, and the state is filled with them.
+    Filling {
+        asked: bool,
+    },
+    /// What it was filled with is read back.
+    Proving,
     Built,
+}
+
+/// How a state comes here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// All files of a checkpoint are sent.
+    Whole,
+    /// Only rows that the old copy lacks are sent.
+    Delta {
+        /// Bytes that were.
+        received: u64,
+        /// Bytes that were taken from the old copy instead.
+        spared: u64,
+    },
 }
 
 /// A replica that is being built.
@@ -109,6 +142,10 @@ pub struct Target {
     meter: Meter,
     /// Bytes that came over the wire in this life.
     received: u64,
+    /// What it costs to fill the state with rows, where that is how it comes here.
+    spent: Option<Spent>,
+    /// What rows are taken from and put into, where that is possible now.
+    rows: Option<Rows>,
     _lock: DiskLock,
 }
 
@@ -139,6 +176,8 @@ impl Target {
             order,
             journal,
             meter: found.meter(),
+            spent: found.rows,
+            rows: None,
             manifest: found.manifest,
             files: found.files,
             doing,
@@ -170,6 +209,15 @@ impl Target {
         self.manifest.as_ref()
     }
 
+    /// How the state comes here, once that is settled.
+    pub fn way(&self) -> Option<Way> {
+        self.manifest.as_ref()?;
+        Some(match self.spent {
+            None => Way::Whole,
+            Some(Spent { received, spared }) => Way::Delta { received, spared },
+        })
+    }
+
     /// Whether the state is whole, durable and verified.
     pub fn is_built(&self) -> bool {
         self.doing == Doing::Built
@@ -190,7 +238,7 @@ impl Target {
         self.asked.clear();
         self.comparing = None;
         self.arriving.reset(0);
-        if matches!(self.doing, Doing::Opening { .. } | Doing::Copying) {
+        if matches!(self.doing, Doing::Opening { .. } | Doing::Copying | Doing::Filling { .. }) {
             self.doing = Doing::Opening { asked: false };
         }
     }
@@ -210,6 +258,9 @@ impl Target {
             }
             Doing::Copying => self.copy(now),
             Doing::Verifying { file, range, clean } => self.verify(now, file, range, clean),
+            Doing::Filling { asked: true } => Ok(Step::Wait),
+            Doing::Filling { asked: false } => self.fill(now, None),
+            Doing::Proving => self.prove(now),
             Doing::Built => Ok(Step::Built),
         }
     }
@@ -228,7 +279,11 @@ impl Target {
                 self.compared(file, &ranges)
             }
             (Reply::Frame(frame), Doing::Copying) => self.frame(now, frame),
-            (Reply::Refused(Refusal::Gone), Doing::Copying | Doing::Opening { .. }) => {
+            (Reply::Delta(reply), Doing::Filling { asked: true }) => self.fill(now, Some(reply)),
+            (
+                Reply::Refused(Refusal::Gone),
+                Doing::Copying | Doing::Filling { .. } | Doing::Opening { .. },
+            ) => {
                 self.disconnected();
                 Ok(Step::Reconnect)
             }
@@ -251,11 +306,17 @@ impl Target {
     fn opened(&mut self, now: Millis, manifest: Manifest) -> Result<Step, SeedFault> {
         manifest.check()?;
         record::check_source(&self.order, &manifest)?;
+        let by_rows = self.fills(&manifest)?;
         if self.manifest.as_ref() != Some(&manifest) {
             if !self.pending.is_empty() {
                 self.sync(now)?;
             }
-            self.begin_from(manifest)?;
+            self.begin_from(manifest, by_rows)?;
+        }
+        if by_rows {
+            self.doing = Doing::Filling { asked: false };
+            self.show(now);
+            return Ok(Step::Again);
         }
         let state = self.folder.join(STATE);
         let io = disk_fault("make the state's folder", &self.folder);
@@ -267,15 +328,20 @@ impl Target {
     }
 
     /// Another checkpoint: what may agree with it is kept in doubt, the rest is forgotten.
-    fn begin_from(&mut self, manifest: Manifest) -> Result<(), SeedFault> {
+    fn begin_from(&mut self, manifest: Manifest, by_rows: bool) -> Result<(), SeedFault> {
         let held = self.files_in_doubt(&manifest);
-        let kept: u64 = held.iter().map(|(file, _)| manifest.files[*file as usize].bytes).sum();
+        let kept: u64 = match self.spent {
+            Some(_) => self.meter.shown().bytes,
+            None => held.iter().map(|(file, _)| manifest.files[*file as usize].bytes).sum(),
+        };
         self.check_space(manifest.total_bytes(), kept)?;
+        self.spent = by_rows.then(|| self.spent.unwrap_or_default());
         let mut claims = vec![
             Claim::Order(record::owner(&self.order.identity)),
             self.shown_claim(),
             Claim::Manifest(manifest.encode()),
         ];
+        claims.extend(self.spent.map(Claim::Rows));
         self.files = manifest.files.iter().map(FileState::missing).collect();
         for (file, doubt) in held {
             let ranges = doubt.iter().map(|(range, digest)| claim_range(file, *range, digest));
@@ -468,10 +534,16 @@ impl Target {
     fn show(&mut self, now: Millis) {
         let phase = match self.doing {
             Doing::Opening { .. } => Phase::Opening,
-            Doing::Copying => Phase::Copying,
-            Doing::Verifying { .. } => Phase::Verifying,
+            Doing::Copying | Doing::Filling { .. } => Phase::Copying,
+            Doing::Verifying { .. } | Doing::Proving => Phase::Verifying,
             Doing::Built => Phase::Built,
         };
+        if let Some(rows) = &self.rows {
+            let (durable, total) = (rows.durable_bytes(), self.known().total_bytes());
+            self.meter.worked(now, 0);
+            self.meter.reached(phase, durable, total);
+            return;
+        }
         let manifest = self.known();
         let durable = manifest.files.iter().zip(&self.files);
         let durable: u64 = durable.map(|(entry, state)| state.durable_bytes(entry)).sum();

@@ -11,6 +11,8 @@ use prost::Message;
 use storage::state::Position;
 use thiserror::Error;
 
+use crate::delta::{DeltaReply, DeltaRequest};
+
 /// Bytes of a range; the last one of a file may be shorter.
 pub const RANGE_BYTES: u64 = 4 << 20;
 /// Bytes of a frame at most.
@@ -84,6 +86,8 @@ pub struct Manifest {
     pub membership: Bytes,
     /// Its files, ordered by name.
     pub files: Vec<FileEntry>,
+    /// The source also answers questions about its rows.
+    pub gives_rows: bool,
 }
 
 /// What a target asks.
@@ -110,6 +114,13 @@ pub enum Request {
         /// The range's number in the file.
         range: u32,
     },
+    /// About the checkpoint's rows.
+    Delta {
+        /// Of which checkpoint.
+        checkpoint: CheckpointId,
+        /// What.
+        ask: DeltaRequest,
+    },
     /// The target needs the checkpoint no more.
     Close,
 }
@@ -128,6 +139,8 @@ pub enum Reply {
     },
     /// To [`Request::Read`], one after the other.
     Frame(Frame),
+    /// To [`Request::Delta`].
+    Delta(DeltaReply),
     /// To any of them.
     Refused(Refusal),
 }
@@ -264,6 +277,7 @@ impl Manifest {
             chain: chain.0.to_vec(),
             membership: self.membership.clone(),
             files: files.collect(),
+            gives_rows: self.gives_rows,
         }
         .encode_to_vec()
     }
@@ -288,6 +302,7 @@ impl Manifest {
             position: (LogId { term: stored.term, index: stored.index }, Chain(chain)),
             membership: stored.membership,
             files: files.collect(),
+            gives_rows: stored.gives_rows,
         };
         manifest.check()?;
         Ok(manifest)
@@ -318,6 +333,8 @@ struct StoredManifest {
     membership: Bytes,
     #[prost(message, repeated, tag = "11")]
     files: Vec<StoredFile>,
+    #[prost(bool, tag = "12")]
+    gives_rows: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -347,6 +364,7 @@ mod tests {
             position: (LogId { term: 1, index: 2 }, Chain([3; 16])),
             membership: Bytes::from_static(b"members"),
             files: names.iter().map(file).collect(),
+            gives_rows: true,
         }
     }
 
@@ -402,6 +420,7 @@ mod fuzz {
             position: (LogId { term: 4, index: 5 }, Chain([6; 16])),
             membership: Bytes::from_static(b"members"),
             files: vec![file("000010.sst", 5 << 20), file("CURRENT", 16)],
+            gives_rows: true,
         };
         let words: [&[u8]; 3] = [b"..", b"/", b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"];
         let samples = vec![manifest.encode()];

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use cluster::damage::files_below;
+use cluster::damage::{files_below, find, flip_bit};
 use cluster::trial::{Promise, Trial, now};
 use cluster::work::{Load, Work};
 use cluster::{ask, trial, work};
@@ -112,8 +112,12 @@ async fn a_sound_copy_is_reseeded_under_load_and_nothing_is_lost_or_doubled() ->
 /// Mails that do not compress well, so that a slow seed takes a while.
 async fn fill(cluster: &ScratchCluster, mails: u64) -> anyhow::Result<()> {
     cluster.dagctl(["mailbox", "create", ADDRESS])?;
+    deliver(cluster, 0..mails).await
+}
+
+async fn deliver(cluster: &ScratchCluster, numbers: std::ops::Range<u64>) -> anyhow::Result<()> {
     let client = trial::client(cluster, Duration::from_secs(20))?;
-    for number in 0..mails {
+    for number in numbers {
         let content = noise(number);
         let mail = Delivery::new(format!("mail-{number}"), [ADDRESS], content);
         client.deliver(mail).await?.recipients.remove(0).result?;
@@ -164,7 +168,7 @@ async fn expect_resumed(victim: Victim) -> anyhow::Result<()> {
     fill(&cluster, MAILS).await?;
     let target = ask::passive(&cluster, "DB1")?;
     let before = replica(&cluster, "DB1", &target)?;
-    let number = begin(&cluster, &format!("copy reseed DB1@{target} --limit 3MB/s"))?;
+    let number = begin(&cluster, &format!("copy reseed DB1@{target} --whole --limit 3MB/s"))?;
     let halfway = |status: &Value| {
         let seed = copy(status, "DB1", &target).map(|copy| copy["seed"].clone());
         seed.is_some_and(|seed| seed["phase"] == "Copying" && seed["source"].is_string())
@@ -213,7 +217,7 @@ async fn a_cancelled_seed_leaves_the_old_copy_and_no_files() -> anyhow::Result<(
     fill(&cluster, 40).await?;
     let target = ask::passive(&cluster, "DB1")?;
     let before = replica(&cluster, "DB1", &target)?;
-    let number = begin(&cluster, &format!("copy reseed DB1@{target} --limit 1MB/s"))?;
+    let number = begin(&cluster, &format!("copy reseed DB1@{target} --whole --limit 1MB/s"))?;
     std::thread::sleep(Duration::from_secs(2));
     cluster.dagctl(["ops", "cancel", &number.to_string()])?;
     let over = ended(&cluster, number, Duration::from_secs(20))?;
@@ -306,4 +310,133 @@ async fn seeds_that_make_no_sense_are_refused_by_check_value_and_limit() -> anyh
     }
     ensure!(ask::json(&cluster, "ops list")? == before, "a refusal began an operation");
     Ok(())
+}
+
+/// Stands in every mail, so that a test finds where mails lie in a file.
+const SIGN: &[u8] = b"From: Sender ";
+
+/// Flips a bit of a mail in a copy's log or state.
+fn rot(cluster: &ScratchCluster, node: &str, part: &str) -> anyhow::Result<()> {
+    let database = work::database_id(&ask::status(cluster)?, "DB1")?;
+    let copies = cluster.node(node)?.folder.join("copies").join(database.to_string());
+    for file in files_below(&copies)? {
+        let inside = file.components().any(|name| name.as_os_str() == part);
+        if inside && let Some(at) = find(&file, SIGN)? {
+            return flip_bit(&file, at + 5);
+        }
+    }
+    anyhow::bail!("no file below {part} of {node} holds mail")
+}
+
+/// A cluster with mails in it, and a passive node whose copy is Failed: its log does not hold, one
+/// mail of its state rotted, and it lacks what was delivered last.
+async fn with_failed_copy(mails: u64, more: u64) -> anyhow::Result<(ScratchCluster, String, u64)> {
+    let mut cluster = Scratch::shape("three-node").formed().await?;
+    cluster.dagctl(["db", "create", "DB1"])?;
+    ask::wait_healthy(&cluster, Duration::from_secs(30))?;
+    fill(&cluster, mails).await?;
+    ask::expect_equal(&cluster, "DB1", 3)?;
+    let victim = ask::passive(&cluster, "DB1")?;
+    let before = replica(&cluster, "DB1", &victim)?;
+    // A node that ends in good order has flushed its states.
+    ensure!(cluster.stop(&victim)?, "{victim} had to be killed");
+    rot(&cluster, &victim, "log")?;
+    rot(&cluster, &victim, "state")?;
+    deliver(&cluster, mails..mails + more).await?;
+    cluster.restart(std::slice::from_ref(&victim)).await?;
+    Ok((cluster, victim, before))
+}
+
+/// The bytes that a seed which is over was sent, and those that the old copy spared it.
+fn by_delta(shown: &Value) -> anyhow::Result<(u64, u64)> {
+    let outcome = shown["steps"][0]["outcome"].as_str().context("a step has an outcome")?;
+    let (_, said) = outcome.split_once("by delta: ").with_context(|| outcome.to_owned())?;
+    let number = |text: &str| -> anyhow::Result<u64> {
+        Ok(text.split(' ').next().context("a number")?.parse()?)
+    };
+    let (sent, spared) = said.split_once(" bytes were sent, ").with_context(|| said.to_owned())?;
+    Ok((number(sent)?, number(spared)?))
+}
+
+/// Every mail of the copy on this node, which becomes the active one.
+async fn its_mails_are_whole(
+    cluster: &ScratchCluster,
+    node: &str,
+    mails: u64,
+) -> anyhow::Result<()> {
+    cluster.dagctl(["db", "move", "DB1", "--to", node])?;
+    every_mail_is_there(cluster, mails).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_copy_is_built_anew_of_itself_and_is_sent_only_what_it_lacks() -> anyhow::Result<()>
+{
+    const MAILS: u64 = 120;
+    const MORE: u64 = 10;
+    let _turn = cluster::turn().await;
+    let (cluster, victim, before) = with_failed_copy(MAILS, MORE).await?;
+    let new = |status: &Value| {
+        let id = copy(status, "DB1", &victim).and_then(|copy| copy["replica_id"].as_u64());
+        status["healthy"] == true && id > Some(before)
+    };
+    ask::wait_for(&cluster, "a new copy by itself", Duration::from_secs(90), new)?;
+    let operations = ask::json(&cluster, "ops list")?;
+    let all = operations.as_array().context("operations")?;
+    let seeds = all.iter().filter(|known| known["kind"] == "SeedCopy");
+    let number = seeds.filter_map(|known| known["operation"].as_u64()).max();
+    let shown = operation(&cluster, number.context("a seed is an operation")?)?;
+    let (sent, spared) = by_delta(&shown)?;
+    // What was delivered last, and the mail that rotted.
+    let changed = (MAILS..=MAILS + MORE).map(|number| noise(number).len() as u64).sum::<u64>();
+    eprintln!("{sent} bytes were sent for {changed} changed; {spared} were spared");
+    ensure!(sent >= changed - changed / 50, "{sent} bytes sent of {changed}: the rotten mail too?");
+    ensure!(sent <= changed + changed / 5, "{sent} bytes were sent for {changed}");
+    ensure!(spared >= 20 * 1_000_000, "only {spared} bytes were spared");
+    expect_whole(&cluster, &victim, before)?;
+    its_mails_are_whole(&cluster, &victim, MAILS + MORE).await?;
+    // A sound copy that goes on meanwhile gives what it has too, unless that is not wanted.
+    let target = ask::passive(&cluster, "DB1")?;
+    for (command, delta) in [("", true), (" --whole", false)] {
+        let number = begin(&cluster, &format!("copy reseed DB1@{target}{command}"))?;
+        let done = ended(&cluster, number, Duration::from_secs(60))?;
+        ensure!(done["state"] == "Done", "{done}");
+        ensure!(by_delta(&done).is_ok() == delta, "{done}");
+        if delta {
+            let (sent, _) = by_delta(&done)?;
+            ensure!(sent < 1_000_000, "{sent} bytes were sent for nothing");
+        }
+        ask::wait_healthy(&cluster, Duration::from_secs(30))?;
+    }
+    ask::expect_equal(&cluster, "DB1", 3)?;
+    its_mails_are_whole(&cluster, &target, MAILS + MORE).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delta_goes_on_where_it_was_when_its_target_is_killed() -> anyhow::Result<()> {
+    const MAILS: u64 = 60;
+    const MORE: u64 = 60;
+    let _turn = cluster::turn().await;
+    let (mut cluster, victim, before) = with_failed_copy(MAILS, MORE).await?;
+    let failed = |status: &Value| {
+        ask::copy_status(status, "DB1", &victim).is_some_and(|status| status.starts_with("Failed"))
+    };
+    ask::wait_for(&cluster, "the copy is Failed", Duration::from_secs(30), failed)?;
+    let number = begin(&cluster, &format!("copy seed DB1@{victim} --limit 1500KB/s"))?;
+    let copies = |status: &Value| {
+        let seed = copy(status, "DB1", &victim).map(|copy| copy["seed"].clone());
+        seed.is_some_and(|seed| seed["phase"] == "Copying" && seed["way"] == "Delta")
+    };
+    ask::wait_for(&cluster, "a delta", Duration::from_secs(30), copies)?;
+    std::thread::sleep(Duration::from_secs(4));
+    let shown = operation(&cluster, number)?;
+    ensure!(shown["state"] == "Running", "it was over before the kill: {shown}");
+    cluster.kill(&victim)?;
+    std::thread::sleep(Duration::from_secs(1));
+    cluster.restart(std::slice::from_ref(&victim)).await?;
+    let done = ended(&cluster, number, Duration::from_secs(120))?;
+    ensure!(done["state"] == "Done", "{done}");
+    let (sent, spared) = by_delta(&done)?;
+    eprintln!("{sent} bytes were sent, {spared} spared");
+    expect_whole(&cluster, &victim, before)?;
+    its_mails_are_whole(&cluster, &victim, MAILS + MORE).await
 }

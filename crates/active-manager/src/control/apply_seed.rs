@@ -93,6 +93,7 @@ fn new_seed(
         generation: database.generation,
         from: order.from,
         limit: order.limit,
+        whole: order.whole,
         phase: SeedPhase::Building.into(),
         replaces: old.map_or(0, |old| old.replica),
         voter: old.is_some_and(|old| old.voter),
@@ -205,6 +206,9 @@ fn plan(state: &ControlState, seed: &SeedRecord) -> String {
     }
     if seed.limit != 0 {
         plan.push_str(&format!(", at most {} bytes/s", seed.limit));
+    }
+    if seed.whole {
+        plan.push_str(", whole");
     }
     plan
 }

@@ -273,6 +273,9 @@ pub struct SeedCopy {
     /// or below the node's root.
     #[prost(string, tag = "7")]
     pub path: String,
+    /// Everything is sent, also what an old copy there has.
+    #[prost(bool, tag = "8")]
+    pub whole: bool,
 }
 
 /// See [`Order::AdvanceSeed`].

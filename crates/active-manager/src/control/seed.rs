@@ -72,6 +72,9 @@ pub struct SeedRecord {
     /// It comes in the place of a copy that was left behind: the voters are placed anew with it.
     #[prost(bool, tag = "13")]
     pub returns: bool,
+    /// Everything is sent, also what the copy has whose place it takes.
+    #[prost(bool, tag = "14")]
+    pub whole: bool,
 }
 
 impl SeedRecord {

@@ -24,6 +24,7 @@ use seeding::target::{SeedOrder, Step, Target, seed_folder};
 use seeding::wire::{CheckpointId, Refusal, Reply, Request, WireFault};
 use storage::copy_directory::CopyPlace;
 use storage::identity::CopyIdentity;
+use storage::state::StateError;
 use tokio::runtime::Handle;
 
 use super::wire;
@@ -175,6 +176,9 @@ impl Build {
         };
         let folder = seed_folder(&place.folder, seed.replica());
         let mut target = Target::open(disk, &folder, order)?;
+        if !target.is_built() && !seed.whole {
+            target.take_over(store.engine(), super::old::open(&self.node, seed, &folder));
+        }
         let mut turn = 0;
         while !self.stopped() {
             self.tell(&target, None, "");
@@ -267,6 +271,11 @@ impl Build {
         }
         match ended {
             Err(fault) if is_the_sources(&fault) => Ok(Ended::Reconnect(fault.to_string())),
+            Err(SeedFault::State(fault)) if target.takes_rows() && !is_full(&fault) => {
+                // With whole files nothing is read of the old copy, nor written through the engine.
+                target.give_up_rows()?;
+                Ok(Ended::Reconnect(format!("it goes on without a delta: {fault}")))
+            }
             ended => ended,
         }
     }
@@ -330,10 +339,10 @@ impl Build {
         if source.is_none() {
             (progress.rate, progress.left) = (0, None);
         }
-        let message = message.to_owned();
+        let (message, way) = (message.to_owned(), target.way());
         self.show(|shown| {
             let (waits, failed) = (false, false);
-            *shown = super::Shown { progress, waits, source, message, failed };
+            *shown = super::Shown { progress, waits, source, message, failed, way };
         });
     }
 }
@@ -347,6 +356,10 @@ fn is_the_sources(fault: &SeedFault) -> bool {
     use SeedFault as F;
     let damage = matches!(fault, F::Wire(WireFault::Damaged { .. } | WireFault::Unasked { .. }));
     damage || matches!(fault, F::Wire(_) | F::Refused(_) | F::OtherSource { .. } | F::TooOld { .. })
+}
+
+fn is_full(fault: &StateError) -> bool {
+    matches!(fault, StateError::Full { .. })
 }
 
 /// Whether trying again would meet the same.

@@ -79,7 +79,9 @@ async fn replies(node: &Arc<Node>, asking: Asking, asked: Request) -> Vec<Reply>
             Ok(Ok(Served::NeedsCheckpoint)) | Err(_) => return refused(Refusal::Unfit),
             Ok(Err(fault)) => {
                 tracing::error!(db = %asking.database, %fault, "this copy cannot give a seed");
-                if let SeedFault::State(StateError::Damaged { .. }) = &fault {
+                if let SeedFault::State(StateError::Damaged { .. } | StateError::Corrupt { .. }) =
+                    &fault
+                {
                     node.fail_copy(asking.database, &fault.to_string());
                 }
                 return refused(Refusal::Unfit);
@@ -143,7 +145,7 @@ pub(super) fn source(node: &Node, database: DatabaseId) -> Result<Arc<Mutex<Sour
     let folder = checkpoints(node.store.folder_of(database).ok_or_else(unfit)?);
     let (disk, limit) = (node.store.disk.clone(), RateLimit::none());
     let source = Source::open(disk, &folder, SourceRules::default(), limit, node.seeds.now())?;
-    let source = Arc::new(Mutex::new(source));
+    let source = Arc::new(Mutex::new(source.giving_rows(node.store.engine())));
     sources.insert(database, source.clone());
     Ok(source)
 }

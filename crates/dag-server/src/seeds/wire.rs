@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use dag_api::peer::v1 as pb;
 use dag_types::{DatabaseId, ReplicaId};
+use seeding::delta::{DeltaContent, DeltaReply, DeltaRequest, Listed, ShortDigest, Sum};
 use seeding::wire::{CheckpointId, Digest, Frame, Manifest, Refusal, Reply, Request};
 
 type Ask = pb::seed_request::Request;
@@ -28,6 +29,7 @@ pub fn request(
             let checkpoint = bytes(checkpoint);
             Ask::Read(pb::SeedRead { checkpoint, file: *file, range: *range })
         }
+        Request::Delta { checkpoint, ask } => Ask::Delta(delta_ask(bytes(checkpoint), ask)),
         Request::Close => Ask::Close(pb::SeedClose {}),
     };
     let (database, replica) = (database.0, replica.0);
@@ -46,7 +48,9 @@ pub fn read_request(request: &pb::SeedRequest) -> Option<Request> {
             Request::Read { checkpoint: id(&ask.checkpoint)?, file: ask.file, range: ask.range }
         }
         Ask::Close(_) => Request::Close,
-        Ask::Delta(_) => return None,
+        Ask::Delta(asked) => {
+            Request::Delta { checkpoint: id(&asked.checkpoint)?, ask: read_delta_ask(asked)? }
+        }
     })
 }
 
@@ -62,6 +66,7 @@ pub fn reply(reply: Reply) -> pb::Frame {
             let end = end.map(|end| Bytes::copy_from_slice(&end)).unwrap_or_default();
             Answer::Frame(pb::SeedFrame { file, offset, bytes, crc, end })
         }
+        Reply::Delta(reply) => Answer::Delta(delta_answer(reply)),
         Reply::Refused(refusal) => Answer::Refusal(match refusal {
             Refusal::Gone => pb::SeedRefusal::Gone.into(),
             Refusal::Unknown => pb::SeedRefusal::Unknown.into(),
@@ -92,8 +97,101 @@ pub fn read_reply(reply: pb::SeedReply) -> Option<Reply> {
             // Of what a newer version says only the refusal counts.
             Ok(pb::SeedRefusal::Unfit | pb::SeedRefusal::Unspecified) | Err(_) => Refusal::Unfit,
         }),
-        Answer::Delta(_) => return None,
+        Answer::Delta(answer) => Reply::Delta(read_delta_answer(answer)?),
     })
+}
+
+fn delta_ask(checkpoint: Bytes, ask: &DeltaRequest) -> pb::DeltaAsk {
+    use pb::delta_ask::Ask;
+    let range = |from: &Bytes, to: &Bytes| pb::DeltaRange { from: from.clone(), to: to.clone() };
+    let ask = match ask {
+        DeltaRequest::Sums { from } => Ask::SumsFrom(from.clone()),
+        DeltaRequest::List { from, to } => Ask::List(range(from, to)),
+        DeltaRequest::Bodies { keys } => Ask::Bodies(pb::DeltaKeys { keys: keys.clone() }),
+        DeltaRequest::Rows { from, to } => Ask::Rows(range(from, to)),
+    };
+    pb::DeltaAsk { ask: Some(ask), checkpoint }
+}
+
+fn read_delta_ask(asked: &pb::DeltaAsk) -> Option<DeltaRequest> {
+    use pb::delta_ask::Ask;
+    // A key begins with its table.
+    let key = |key: &Bytes| (!key.is_empty()).then(|| key.clone());
+    Some(match asked.ask.as_ref()? {
+        Ask::SumsFrom(from) => DeltaRequest::Sums { from: key(from)? },
+        Ask::List(range) => DeltaRequest::List { from: key(&range.from)?, to: key(&range.to)? },
+        Ask::Bodies(asked) => {
+            DeltaRequest::Bodies { keys: asked.keys.iter().map(key).collect::<Option<_>>()? }
+        }
+        Ask::Rows(range) => DeltaRequest::Rows { from: key(&range.from)?, to: key(&range.to)? },
+    })
+}
+
+fn delta_answer(reply: DeltaReply) -> pb::DeltaAnswer {
+    let digest = |digest: &ShortDigest| Bytes::copy_from_slice(digest);
+    let row = |(key, value)| pb::Row { key, value };
+    let mut answer = pb::DeltaAnswer { crc: reply.crc, ..pb::DeltaAnswer::default() };
+    let kind = match reply.content {
+        DeltaContent::Sums(sums) => {
+            let sum = |sum: Sum| pb::DeltaSum {
+                digest: digest(&sum.digest),
+                from: sum.from,
+                to: sum.to,
+                count: sum.count,
+            };
+            answer.sums = sums.into_iter().map(sum).collect();
+            pb::DeltaKind::Sums
+        }
+        DeltaContent::List(list) => {
+            let listed = |one: Listed| pb::DeltaListed {
+                digest: digest(&one.digest),
+                key: one.key,
+                bytes: one.bytes,
+            };
+            answer.list = list.into_iter().map(listed).collect();
+            pb::DeltaKind::List
+        }
+        DeltaContent::Bodies(rows) => {
+            answer.rows = rows.into_iter().map(row).collect();
+            pb::DeltaKind::Bodies
+        }
+        DeltaContent::Rows { rows, to } => {
+            answer.rows = rows.into_iter().map(row).collect();
+            answer.rows_to = to.unwrap_or_default();
+            pb::DeltaKind::Rows
+        }
+    };
+    answer.kind = kind.into();
+    answer
+}
+
+fn read_delta_answer(answer: pb::DeltaAnswer) -> Option<DeltaReply> {
+    let digest = |bytes: &Bytes| ShortDigest::try_from(&bytes[..]).ok();
+    let kind = answer.kind();
+    let rows = answer.rows.into_iter().map(|row| (row.key, row.value)).collect();
+    let content = match kind {
+        pb::DeltaKind::Unspecified => return None,
+        pb::DeltaKind::Sums => {
+            let sum = |sum: pb::DeltaSum| {
+                let digest = digest(&sum.digest)?;
+                Some(Sum { from: sum.from, to: sum.to, count: sum.count, digest })
+            };
+            DeltaContent::Sums(answer.sums.into_iter().map(sum).collect::<Option<_>>()?)
+        }
+        pb::DeltaKind::List => {
+            let listed = |one: pb::DeltaListed| {
+                let digest = digest(&one.digest)?;
+                Some(Listed { key: one.key, digest, bytes: one.bytes })
+            };
+            DeltaContent::List(answer.list.into_iter().map(listed).collect::<Option<_>>()?)
+        }
+        pb::DeltaKind::Bodies => DeltaContent::Bodies(rows),
+        pb::DeltaKind::Rows => {
+            let to = (!answer.rows_to.is_empty()).then_some(answer.rows_to);
+            DeltaContent::Rows { rows, to }
+        }
+    };
+    Some(DeltaReply { content, crc: answer.crc })
 }
 
 #[cfg(test)]
@@ -103,11 +201,17 @@ mod tests {
     #[test]
     fn requests_and_replies_come_back_as_they_were() {
         let checkpoint = CheckpointId(7 << 100);
+        let key = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let delta = |ask| Request::Delta { checkpoint, ask };
         for asked in [
             Request::Open { known: None },
             Request::Open { known: Some(checkpoint) },
             Request::Digests { checkpoint, file: 3 },
             Request::Read { checkpoint, file: 3, range: 9 },
+            delta(DeltaRequest::Sums { from: key("a") }),
+            delta(DeltaRequest::List { from: key("a"), to: key("b") }),
+            delta(DeltaRequest::Bodies { keys: vec![key("a"), key("b")] }),
+            delta(DeltaRequest::Rows { from: key("a"), to: key("b") }),
             Request::Close,
         ] {
             let frame = request(DatabaseId(16), ReplicaId(9), 100, &asked).frame;
@@ -116,10 +220,19 @@ mod tests {
             assert_eq!(read_request(&sent), Some(asked));
         }
         let frame = |end| Reply::Frame(Frame::new(1, 4, Bytes::from_static(b"mail"), end));
+        let given = |content| Reply::Delta(DeltaReply::new(content));
+        let sum = Sum { from: key("a"), to: key("b"), count: 3, digest: [4; 16] };
+        let listed = Listed { key: key("a"), digest: [5; 16], bytes: 9 };
+        let row = (key("a"), key("mail"));
         for answered in [
             frame(None),
             frame(Some([5; 32])),
             Reply::Digests { file: 2, ranges: vec![[1; 32], [2; 32]] },
+            given(DeltaContent::Sums(vec![sum])),
+            given(DeltaContent::List(vec![listed])),
+            given(DeltaContent::Bodies(vec![row.clone()])),
+            given(DeltaContent::Rows { rows: vec![row], to: Some(key("c")) }),
+            given(DeltaContent::Rows { rows: Vec::new(), to: None }),
             Reply::Refused(Refusal::Gone),
             Reply::Refused(Refusal::Busy),
         ] {

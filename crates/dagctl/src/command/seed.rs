@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use dag_api::admin::v1::{
     ListOperationsRequest, Operation, RemoveCopyRequest, SeedCopyRequest, SeedKind, SeedPhase,
-    SeedProgress,
+    SeedProgress, SeedWay,
 };
 use serde::Serialize;
 
@@ -56,6 +56,9 @@ pub struct SeedArgs {
     /// In this folder of the node, which is the database's from then on
     #[arg(long)]
     path: Option<String>,
+    /// Send everything, also what the old copy there has and could give
+    #[arg(long)]
+    whole: bool,
     /// Show how it goes on until it is over; interrupting this harms nothing
     #[arg(short, long)]
     follow: bool,
@@ -135,6 +138,12 @@ pub struct SeedLine {
     pub source: Option<String>,
     /// Why it does not go on.
     pub message: String,
+    /// Whole, Delta; null: not settled yet.
+    pub way: Option<String>,
+    /// Bytes that were sent.
+    pub received_bytes: u64,
+    /// Bytes that were taken from the old copy instead.
+    pub spared_bytes: u64,
 }
 
 impl SeedLine {
@@ -150,6 +159,9 @@ impl SeedLine {
             left_ms: seed.left_ms,
             source: (seed.source_node > 0).then(|| names.name(seed.source_node)),
             message: seed.message.clone(),
+            way: (seed.way() != SeedWay::Unspecified).then(|| format!("{:?}", seed.way())),
+            received_bytes: seed.received_bytes,
+            spared_bytes: seed.spared_bytes,
         }
     }
 }
@@ -192,6 +204,7 @@ async fn begin(
         request_id: uuid::Uuid::new_v4().to_string(),
         reason: args.reason,
         path: args.path.unwrap_or_default(),
+        whole: args.whole,
     };
     let call = |mut client: Client| {
         let request = request.clone();
@@ -289,6 +302,10 @@ fn bar(seed: &SeedProgress) -> String {
     }
     if let Some(left) = seed.left_ms {
         line.push_str(&format!("  {} left", span(left)));
+    }
+    if seed.way() == SeedWay::Delta {
+        let (sent, spared) = (bytes(seed.received_bytes), bytes(seed.spared_bytes));
+        line.push_str(&format!("  by delta: {sent} sent, {spared} spared"));
     }
     if !seed.message.is_empty() {
         line.push_str(&format!("  {}", seed.message));

@@ -9,6 +9,8 @@ pub(super) struct Found {
     pub(super) manifest: Option<Manifest>,
     pub(super) files: Vec<FileState>,
     pub(super) verified: bool,
+    /// It is filled with rows.
+    pub(super) rows: Option<Spent>,
     shown: (Phase, u64, u64),
 }
 
@@ -38,6 +40,7 @@ impl Found {
             vec![Claim::Order(owner), Claim::Shown(Shown { phase: phase as u32, bytes, total })];
         let Some(manifest) = &self.manifest else { return claims };
         claims.push(Claim::Manifest(manifest.encode()));
+        claims.extend(self.rows.map(Claim::Rows));
         for (number, state) in self.files.iter().enumerate() {
             let file = number as u32;
             let held = |(range, digest): (usize, &Option<Digest>)| {
@@ -91,13 +94,14 @@ impl Found {
                 self.shown = (phase, shown.bytes, shown.total);
             }
             Claim::Verified(verified) => self.verified = verified,
+            Claim::Rows(spent) => self.rows = Some(spent),
         }
     }
 
     fn begin(&mut self, manifest: Option<Manifest>) {
         let files = manifest.iter().flat_map(|manifest| &manifest.files);
         self.files = files.map(FileState::missing).collect();
-        (self.manifest, self.verified) = (manifest, false);
+        (self.manifest, self.verified, self.rows) = (manifest, false, None);
     }
 
     fn ranges(&mut self, claim: &Ranges) {

@@ -234,6 +234,7 @@ impl Peer {
         let folder = Path::new("/peer/seed-source");
         Source::open(disk.clone(), folder, SourceRules::default(), RateLimit::none(), Millis(0))
             .unwrap()
+            .giving_rows(Arc::new(MapEngine::new(disk.clone())))
     }
 
     /// The source's process ends and starts again.

@@ -69,10 +69,11 @@ fn bound(source: &Rows, has: &[&Rows]) -> u64 {
     let index = source.iter().filter(|(key, _)| !is_body(key));
     let keys: Vec<&Vec<u8>> = source.keys().filter(|key| is_body(key)).collect();
     let key_max = source.keys().map(Vec::len).max().unwrap_or(1) as u64 + 1;
-    let ranges = keys.len().div_ceil(RANGE_ROWS).max(1) as u64;
+    // Each of the three parts ends with a range of its own, the last of them at the longest key.
+    let ranges = source.len().div_ceil(RANGE_ROWS) as u64 + 3;
     let lines = ranges * (SUM_BYTES_MAX as u64 + 2 * key_max);
     let lists = keys.len() as u64 * (LISTED_BYTES as u64 + key_max);
-    lacking.map(cost).sum::<u64>() + index.map(cost).sum::<u64>() + lines + lists + 200
+    lacking.map(cost).sum::<u64>() + index.map(cost).sum::<u64>() + lines + lists + 1300
 }
 
 proptest! {

@@ -8,3 +8,4 @@ mod relocate;
 mod scrub;
 mod seed;
 mod snapshot;
+mod takeover;

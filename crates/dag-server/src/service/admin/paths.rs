@@ -207,6 +207,7 @@ impl AdminServer {
             limit: planned.limit,
             path: planned.path.clone(),
             adds: false,
+            whole: false,
         };
         let part = match self.order(Order::SeedCopy(order), &at.asker).await {
             Ok(Outcome::OperationBegun(begun)) => begun.operation,

@@ -61,6 +61,7 @@ impl AdminServer {
             limit: request.bytes_per_second,
             adds: kind == SeedKind::Add,
             path: request.path,
+            whole: request.whole,
         };
         // What was begun by the same request is not checked again: it changed what is checked.
         let repeated = repeated(&office.state, &order);
@@ -113,7 +114,10 @@ fn repeated(state: &ControlState, order: &SeedCopy) -> bool {
     running.is_some_and(|seed| {
         let adds = seed.replaces == 0;
         let same_path = order.path.is_empty() || seed.path == order.path;
-        (seed.from, seed.limit, adds) == (order.from, order.limit, order.adds) && same_path
+        let same_way = seed.whole == order.whole;
+        (seed.from, seed.limit, adds) == (order.from, order.limit, order.adds)
+            && same_path
+            && same_way
     })
 }
 
@@ -366,7 +370,18 @@ fn built(
     if serves || needed {
         return Next::Wait;
     }
-    Next::Advance(format!("{} bytes, verified", progress.bytes))
+    Next::Advance(format!("{}, verified", sent(progress)))
+}
+
+/// Which way a seed was built, and what that spared.
+fn sent(progress: &api::SeedProgress) -> String {
+    match progress.way() {
+        api::SeedWay::Delta => format!(
+            "{} bytes; by delta: {} bytes were sent, {} taken from the old copy",
+            progress.bytes, progress.received_bytes, progress.spared_bytes
+        ),
+        api::SeedWay::Whole | api::SeedWay::Unspecified => format!("{} bytes", progress.bytes),
+    }
 }
 
 /// Whether the new copy's digest is the active copy's, with what was found; nothing where one of

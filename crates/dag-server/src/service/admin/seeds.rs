@@ -4,6 +4,7 @@ use active_manager::control::{ControlState, DatabaseRecord, ReplicaRecord, SeedP
 use dag_api::admin::v1 as api;
 use dag_types::{CopyStatus, DatabaseId, NodeId, ReplicaId};
 use seeding::progress::Phase;
+use seeding::target::Way;
 
 use super::show::{blank_copy, others_copy, with_status};
 use crate::node::Node;
@@ -54,6 +55,11 @@ fn progress(node: &Node, seed: &SeedRecord) -> api::SeedProgress {
         (_, Phase::Built | Phase::Installed) => api::SeedPhase::Built,
     };
     let copies = phase == api::SeedPhase::Copying;
+    let (way, received_bytes, spared_bytes) = match shown.way {
+        None => (api::SeedWay::Unspecified, 0, 0),
+        Some(Way::Whole) => (api::SeedWay::Whole, shown.progress.bytes, 0),
+        Some(Way::Delta { received, spared }) => (api::SeedWay::Delta, received, spared),
+    };
     api::SeedProgress {
         replica_id: seed.replica,
         operation: seed.operation,
@@ -65,6 +71,9 @@ fn progress(node: &Node, seed: &SeedRecord) -> api::SeedProgress {
         source_node: shown.source.map_or(0, |source| source.0),
         message: shown.message,
         failed: shown.failed,
+        way: way.into(),
+        received_bytes,
+        spared_bytes,
     }
 }
 
@@ -130,6 +139,13 @@ pub(super) fn words(seed: &api::SeedProgress) -> String {
         api::SeedPhase::Verifying => format!("{amount} received, is read back"),
         api::SeedPhase::Built => "built, takes its place".to_owned(),
         api::SeedPhase::Joining => "catches up and is compared".to_owned(),
+    };
+    let doing = match seed.way() {
+        api::SeedWay::Delta => {
+            let (sent, spared) = (mib(seed.received_bytes), mib(seed.spared_bytes));
+            format!("{doing}; by delta: {sent} MiB sent, {spared} MiB taken from the old copy")
+        }
+        api::SeedWay::Whole | api::SeedWay::Unspecified => doing,
     };
     match seed.message.as_str() {
         "" => doing,
