@@ -41,6 +41,11 @@ impl Sum {
         self.0 = self.0.wrapping_sub(hash);
     }
 
+    /// The rows alone.
+    pub(crate) fn bytes(self) -> Digest {
+        self.0.to_be_bytes()
+    }
+
     /// The digest: the rows, and the database's own counters.
     pub(crate) fn digest(mut self, record: &DatabaseRecord) -> Digest {
         let counters = DatabaseRecord { digest_high: 0, digest_low: 0, ..record.clone() };

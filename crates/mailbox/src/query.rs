@@ -32,7 +32,7 @@ pub use messages::{
 };
 pub use search::{Search, search_messages};
 pub use trace::{TraceFilter, TracePosition, Traced, search_trace};
-pub use verify::{database_digest, recompute_digest};
+pub use verify::{MailboxDigest, database_digest, mailbox_digests, recompute_digest};
 
 use crate::apply::{INBOX, modseq_of, normalise_name};
 use crate::keys::{self, table};

@@ -418,6 +418,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         self.stop_instance().await;
         // The fence ends what the state machine's task may still be doing.
         let _ended: StateMachine<R> = self.inner.copy.next_instance().await;
+        self.inner.copy.forget_kept();
     }
 
     fn instance(&self) -> Option<Arc<Instance<R>>> {
@@ -477,6 +478,10 @@ impl<R: AsyncRuntime> RaftGroup<R> {
 
     pub fn view(&self) -> Arc<dyn StateRead> {
         self.inner.copy.view()
+    }
+
+    pub fn kept_view(&self, index: u64) -> Option<Arc<dyn StateRead>> {
+        self.inner.copy.kept_view(index)
     }
 
     pub fn digest_marks(&self) -> Result<Vec<DigestAt>, MachineFault> {

@@ -95,7 +95,7 @@ pub use options::{Options, Purge};
 pub use registry::Registry;
 pub use rows::MEMBERSHIP_KEY;
 pub use seeds::SeedServer;
-pub use state_machine::{DigestAt, Mounted};
+pub use state_machine::{DigestAt, KEEP_STATE, Mounted};
 pub use timeouts::Timeouts;
 pub use types::Member;
 

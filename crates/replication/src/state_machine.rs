@@ -21,7 +21,7 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use dac::mount::{Mount, admit_entry, admit_mount};
@@ -57,6 +57,13 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Entries of a batch that may be applied on the runtime's own thread, and payload bytes of each.
 const BRIEF_ENTRIES: usize = 2;
 const BRIEF_BYTES: usize = 64 << 10;
+
+/// At the end of a digest mark's number: copies keep their state as it is there for a while.
+/// Numbers are random otherwise, and their order decides which ones a copy remembers.
+pub const KEEP_STATE: u64 = 0xff;
+/// How long a kept state is kept after it was used last, and in all.
+const KEPT_IDLE: Duration = Duration::from_secs(60);
+const KEPT_MAX: Duration = Duration::from_secs(3600);
 
 /// How long views of an old state may be held when a snapshot replaces it.
 const USES_PATIENCE: Duration = Duration::from_secs(60);
@@ -95,8 +102,18 @@ pub(crate) struct CopyState {
     hot: HotRows,
     /// What was applied last, beside the store for those who only want to look.
     seen: watch::Sender<Seen>,
+    /// The state at the last mark that asked for it.
+    kept: Mutex<Option<Kept>>,
     /// The instance that may apply. Held while a batch is applied.
     instance: Arc<tokio::sync::Mutex<u64>>,
+}
+
+/// A state as it was at a mark.
+struct Kept {
+    at: LogId,
+    view: Arc<dyn StateRead>,
+    since: Instant,
+    used: Instant,
 }
 
 /// What the last batch left.
@@ -121,7 +138,8 @@ impl CopyState {
         let seen = watch::Sender::new(seen);
         let instance = Arc::default();
         let hot = HotRows::default();
-        Ok(Arc::new(Self { machine, store, fault, offload, hot, seen, instance }))
+        let kept = Mutex::default();
+        Ok(Arc::new(Self { machine, store, fault, offload, hot, seen, kept, instance }))
     }
 
     pub fn mounted(&self) -> Option<Mounted> {
@@ -152,6 +170,33 @@ impl CopyState {
 
     pub fn digest_marks(&self) -> Result<Vec<DigestAt>, MachineFault> {
         rows::marks(&*self.store.state())
+    }
+
+    /// The state as it was where the mark at this index was applied, as long as it is kept.
+    pub fn kept_view(&self, index: u64) -> Option<Arc<dyn StateRead>> {
+        let mut kept = self.kept();
+        let kept = kept.as_mut().filter(|kept| kept.at.index == index)?;
+        kept.used = Instant::now();
+        Some(kept.view.clone())
+    }
+
+    /// Lets go of a kept state that nobody has used for a while.
+    pub fn expire_kept(&self) {
+        let mut kept = self.kept();
+        let over =
+            |kept: &mut Kept| kept.used.elapsed() >= KEPT_IDLE || kept.since.elapsed() >= KEPT_MAX;
+        if kept.as_mut().is_some_and(over) {
+            *kept = None;
+        }
+    }
+
+    /// Lets go of a kept state: its files are about to be replaced, or closed.
+    pub fn forget_kept(&self) {
+        *self.kept() = None;
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().expect("no panic while held")
     }
 
     pub fn store(&self) -> &Arc<OpenCopy> {
@@ -186,6 +231,10 @@ impl CopyState {
         self.hot.written(&writes);
         seen.applied = Some(last);
         self.seen.send_replace(seen);
+        if entries.last().is_some_and(keeps_state) {
+            let now = Instant::now();
+            *self.kept() = Some(Kept { at: last, view: self.view(), since: now, used: now });
+        }
         Ok(replies)
     }
 
@@ -358,6 +407,7 @@ impl<R: AsyncRuntime> StateMachine<R> {
     /// Takes the state away and waits until nobody uses it: its files are about to be replaced.
     async fn end_uses(&self) -> io::Result<()> {
         let store = self.copy.store();
+        self.copy.forget_kept();
         store.take_away();
         let mut patience = Instant::now() + USES_PATIENCE;
         while store.in_use() {
@@ -408,8 +458,9 @@ impl<R: AsyncRuntime> RaftStateMachine<Types<R>> for StateMachine<R> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while let Some((entry, responder)) = entries.try_next().await? {
             bytes += payload_bytes(&entry);
+            let keeps = keeps_state(&entry);
             batch.push((entry, responder));
-            if batch.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES {
+            if keeps || batch.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES {
                 self.apply_and_answer(std::mem::take(&mut batch)).await?;
                 bytes = 0;
             }
@@ -456,6 +507,13 @@ impl<R: AsyncRuntime> RaftStateMachine<Types<R>> for StateMachine<R> {
             snapshot: SnapshotContent::View(view),
         }))
     }
+}
+
+/// Whether the state is kept as it is behind this entry, which therefore ends its batch.
+fn keeps_state(entry: &RaftEntry) -> bool {
+    let EntryPayload::Normal(Payload(payload)) = &entry.payload else { return false };
+    let body = Envelope::decode(payload).map(|envelope| envelope.body);
+    matches!(body, Ok(Body::DigestMark { mark }) if mark & KEEP_STATE == KEEP_STATE)
 }
 
 fn payload_bytes(entry: &RaftEntry) -> usize {

@@ -8,6 +8,9 @@ use anyhow::{Context as _, ensure};
 use cluster::damage::{cut, files_below, find, flip_bit};
 use cluster::{ask, trial, work};
 use dag_client::Delivery;
+use dag_types::Write;
+use storage::state::StateEngine as _;
+use storage::state::rocks::{SharedResources, StateBudget};
 use testkit::scratch::{Scratch, ScratchCluster};
 
 const ADDRESS: &str = "reader@example.org";
@@ -226,4 +229,61 @@ async fn a_torn_end_of_the_log_behind_the_last_claim_is_cut_and_the_copy_catches
     ask::wait_healthy(&cluster, Duration::from_secs(60))?;
     ask::expect_equal(&cluster, "DB1", 3)?;
     expect_mails(&cluster, 150).await.context("after three kills of a passive node")
+}
+
+/// Takes away a row of a closed copy's state, with a frame around everything that holds: no checksum
+/// tells of it, nor does the digest that is kept with every command.
+fn lose_a_row(cluster: &ScratchCluster, node: &str) -> anyhow::Result<()> {
+    let manifests = files_of(cluster, node, "state")?;
+    let manifest = manifests.iter().find(|path| name(path) == "CURRENT").context("a state")?;
+    let folder = manifest.parent().context("a state's folder")?;
+    let engine = SharedResources::new(StateBudget::default())?;
+    let state = engine.open(folder)?;
+    // A change of the reader's INBOX.
+    let row = state.scan(&[0x19], &[0x1a], 1)?.pop().context("a change")?;
+    state.write(&[Write::Delete { key: row.0 }])?;
+    Ok(state.flush()?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_lost_behind_a_copys_back_is_found_by_comparing_deeply() -> anyhow::Result<()>
+{
+    let _turn = cluster::turn().await;
+    let mut cluster = Scratch::shape("three-node").formed().await?;
+    cluster.dagctl(["db", "create", "DB1"])?;
+    ask::wait_healthy(&cluster, Duration::from_secs(30))?;
+    cluster.dagctl(["mailbox", "create", ADDRESS])?;
+    cluster.dagctl(["mailbox", "create", "other@example.org"])?;
+    deliver(&cluster, 0..50).await?;
+    let deep = |cluster: &ScratchCluster| -> anyhow::Result<(bool, serde_json::Value)> {
+        let output =
+            cluster.try_dagctl(["db", "verify", "DB1", "--wait", "60", "--deep", "-o", "json"])?;
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+        Ok((output.status.success(), said[0].clone()))
+    };
+    let (well, said) = deep(&cluster)?;
+    ensure!(well && said["deep"]["compared"] == 2, "{said:#}");
+    let victim = ask::passive(&cluster, "DB1")?;
+    // A node that ends in good order has flushed its states.
+    ensure!(cluster.stop(&victim)?, "{victim} had to be killed");
+    lose_a_row(&cluster, &victim)?;
+    cluster.restart(std::slice::from_ref(&victim)).await?;
+    ask::wait_healthy(&cluster, Duration::from_secs(60))?;
+    ask::expect_equal(&cluster, "DB1", 3).context("the kept digest does not tell of it")?;
+    let (well, said) = deep(&cluster)?;
+    ensure!(!well && said["equal"] == true, "{said:#}");
+    let differing = said["deep"]["differing"].as_array().context("mailboxes")?;
+    ensure!(differing.len() == 1 && differing[0]["address"] == ADDRESS, "{said:#}");
+    ensure!(differing[0]["alone"] == serde_json::json!([victim]), "{said:#}");
+    let words = cluster.try_dagctl(["db", "verify", "DB1", "--deep"])?;
+    let words = String::from_utf8_lossy(&words.stdout).into_owned();
+    let command = format!("dagctl copy reseed DB1@{victim}");
+    ensure!(words.contains(&command), "{words}");
+    let done = ask::json(&cluster, &format!("copy reseed DB1@{victim} --follow"))?;
+    ensure!(done["state"] == "Done", "{done}");
+    ask::wait_healthy(&cluster, Duration::from_secs(60))?;
+    let (well, said) = deep(&cluster)?;
+    ensure!(well && said["deep"]["differing_count"] == 0, "{said:#}");
+    expect_mails(&cluster, 50).await
 }

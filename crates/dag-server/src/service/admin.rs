@@ -4,6 +4,7 @@
 //! that is. What changes goes through the control group, which only its leader can do.
 
 mod carry;
+mod deep;
 mod formation;
 mod gates;
 mod lint;
@@ -159,6 +160,21 @@ impl DagAdminService for AdminServer {
         request: Request<api::GetCopyDigestRequest>,
     ) -> Result<Response<api::GetCopyDigestResponse>, Status> {
         respond(self.copy_digest(&request.into_inner()))
+    }
+
+    async fn compare_mailboxes(
+        &self,
+        request: Request<api::CompareMailboxesRequest>,
+    ) -> Result<Response<api::CompareMailboxesResponse>, Status> {
+        let deadline = self.deadline(&request);
+        respond(self.compare_mailboxes(request.into_inner(), deadline).await)
+    }
+
+    async fn list_mailbox_digests(
+        &self,
+        request: Request<api::ListMailboxDigestsRequest>,
+    ) -> Result<Response<api::ListMailboxDigestsResponse>, Status> {
+        respond(self.mailbox_digests(request.into_inner()).await)
     }
 
     async fn move_database(

@@ -322,6 +322,7 @@ impl Nodes {
             database_name: database.into(),
             wait_ms: 20_000,
             request_id: "verify".into(),
+            deep: false,
         };
         let active = self.until_mounted(database).await;
         self.admin(&active).await.verify_database(request).await.unwrap().into_inner()

@@ -9,6 +9,7 @@ use dag_api::admin::v1::{
 use serde::Serialize;
 
 use crate::admin::{Admin, Client};
+use crate::command::deep::{self, Deep};
 use crate::command::moves::{self, MoveArgs};
 use crate::command::paths::{self, MovePathArgs};
 use crate::command::reform::{self, ReformArgs};
@@ -53,6 +54,9 @@ pub enum Db {
         /// How long to wait for copies that are behind, in seconds
         #[arg(long, default_value_t = 10)]
         wait: u32,
+        /// Read every mailbox of every copy there, and name those that differ
+        #[arg(long)]
+        deep: bool,
     },
 }
 
@@ -105,6 +109,8 @@ pub struct Verdict {
     pub equal: bool,
     /// Copy by copy.
     pub copies: Vec<DigestLine>,
+    /// Mailbox by mailbox; null: not asked for.
+    pub deep: Option<Deep>,
 }
 
 /// How long one attempt to create a database may take: it makes files on several nodes.
@@ -120,7 +126,7 @@ pub async fn run(db: Db, admin: &Admin, patience: Duration, form: Form) -> Resul
         Db::Reform(args) => reform::run(args, admin, patience, form).await,
         Db::Rebalance { dry_run: true, .. } => moves::plan_balance(admin, form).await,
         Db::Rebalance { reason, .. } => moves::rebalance(&reason, admin, patience, form).await,
-        Db::Verify { name, wait } => verify(name, wait, admin, form).await,
+        Db::Verify { name, wait, deep } => verify(name, wait, deep, admin, form).await,
     }
 }
 
@@ -222,18 +228,34 @@ pub fn show(lines: &[DatabaseLine]) -> String {
     table(["DATABASE", "ID", "ACTIVE", "COPIES", "VOTERS"], rows)
 }
 
-async fn verify(name: Option<String>, wait: u32, admin: &Admin, form: Form) -> Result<(), Failure> {
+async fn verify(
+    name: Option<String>,
+    wait: u32,
+    deep: bool,
+    admin: &Admin,
+    form: Form,
+) -> Result<(), Failure> {
     let names = match name {
         Some(name) => vec![name],
         None => all_names(admin).await?,
     };
     let mut verdicts = Vec::new();
     for name in &names {
-        verdicts.push(verify_one(name, wait, admin).await?);
+        let mut verdict = marked(name, wait, deep, admin).await?;
+        if deep {
+            verdict.deep = Some(deep::compare(&verdict, admin).await?);
+        }
+        verdicts.push(verdict);
     }
-    form.print(&verdicts, |verdicts| show_verdicts(verdicts))?;
+    form.print(&verdicts, |verdicts| {
+        let found = verdicts.iter().filter_map(|verdict| verdict.deep.as_ref()).map(deep::show);
+        found.fold(show_verdicts(verdicts), |text, found| format!("{text}\n{found}"))
+    })?;
+    let differs = |verdict: &&Verdict| {
+        !verdict.equal || verdict.deep.as_ref().is_some_and(|deep| !deep.differing.is_empty())
+    };
     let differing: Vec<&str> =
-        verdicts.iter().filter(|v| !v.equal).map(|v| v.database.as_str()).collect();
+        verdicts.iter().filter(differs).map(|v| v.database.as_str()).collect();
     if differing.is_empty() {
         return Ok(());
     }
@@ -254,10 +276,15 @@ pub async fn all_names(admin: &Admin) -> Result<Vec<String>, Failure> {
 
 /// Compares the copies of one database.
 pub async fn verify_one(name: &str, wait: u32, admin: &Admin) -> Result<Verdict, Failure> {
+    marked(name, wait, false, admin).await
+}
+
+async fn marked(name: &str, wait: u32, deep: bool, admin: &Admin) -> Result<Verdict, Failure> {
     let request = VerifyDatabaseRequest {
         database_name: name.to_owned(),
         wait_ms: wait * 1_000,
         request_id: uuid::Uuid::new_v4().to_string(),
+        deep,
     };
     let names = Names::of(&admin.get_status().await?);
     let call = |mut client: Client| {
@@ -286,6 +313,7 @@ fn verdict(name: &str, answer: &VerifyDatabaseResponse, names: &Names) -> Verdic
         mark_index: answer.mark_index,
         equal: answer.equal,
         copies: copies.collect(),
+        deep: None,
     }
 }
 

@@ -4,6 +4,7 @@ pub mod completion;
 pub mod copies;
 pub mod dag;
 pub mod db;
+pub mod deep;
 pub mod events;
 pub mod export;
 pub mod follow;

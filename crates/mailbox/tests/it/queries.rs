@@ -237,6 +237,60 @@ fn the_digest_tells_a_lost_a_changed_and_a_foreign_row() {
 }
 
 #[test]
+fn the_mailbox_that_a_row_names_is_the_one_whose_digest_tells_of_it() {
+    let mut world = anna_and_ben();
+    world.deliver(deliver("d", &[ANNA, BEN], "hello"));
+    world.append(append(BEN, INBOX, "only here"));
+    let digests = |view: &_| query::mailbox_digests(view, None, u64::MAX).expect("readable");
+    let before = digests(&world.view);
+    assert_eq!(before.iter().map(|one| one.mailbox).collect::<Vec<_>>(), sorted(&[ANNA, BEN]));
+    let mut told = 0;
+    for key in world.view.rows().keys().cloned().collect::<Vec<_>>() {
+        let mut damaged = world.view.clone();
+        damaged.write(vec![dag_types::Write::Delete { key: key.clone() }]);
+        let after = digests(&damaged);
+        let differs: Vec<_> = before.iter().filter(|one| !after.contains(one)).collect();
+        let named = before.iter().filter(|one| key.get(1..17) == Some(&one.mailbox.0[..]));
+        assert_eq!(differs, named.collect::<Vec<_>>(), "without {key:?}");
+        told += differs.len();
+    }
+    let rows: u64 = before.iter().map(|one| one.rows).sum();
+    assert_eq!(told as u64, rows, "each of its rows is told by one of them");
+}
+
+#[test]
+fn mailboxes_come_page_by_page_in_order_and_a_row_without_its_mailbox_too() {
+    let mut world = anna_and_ben();
+    world.fill_inbox(3);
+    let all = query::mailbox_digests(&world.view, None, u64::MAX).expect("readable");
+    let mut paged = Vec::new();
+    while let Some(next) = query::mailbox_digests(
+        &world.view,
+        paged.last().map(|one: &query::MailboxDigest| one.mailbox),
+        1,
+    )
+    .expect("readable")
+    .pop()
+    {
+        paged.push(next);
+    }
+    assert_eq!(paged, all);
+    let stray = dag_types::MailboxId([0xff; 16]);
+    let key = keys::request(stray, &[1; 16]);
+    let value = bytes::Bytes::from_static(b"x");
+    world.view.write(vec![dag_types::Write::Put { key, value }]);
+    let last = query::mailbox_digests(&world.view, Some(all[1].mailbox), 1).expect("readable");
+    assert_eq!(last.iter().map(|one| (one.mailbox, one.rows)).collect::<Vec<_>>(), [(stray, 1)]);
+    assert_eq!(query::mailbox_digests(&world.view, Some(stray), 9), Ok(Vec::new()));
+}
+
+fn sorted(names: &[&str]) -> Vec<dag_types::MailboxId> {
+    let mut mailboxes: Vec<_> = names.iter().map(|name| id(name)).collect();
+    mailboxes.sort();
+    mailboxes
+}
+
+#[test]
 fn empty_databases_are_equal_and_stay_so_under_equal_commands() {
     let empty = World::default();
     assert_eq!(query::database_digest(&empty.view), query::recompute_digest(&empty.view));

@@ -65,6 +65,12 @@ impl Group {
         self.0.view()
     }
 
+    /// The state as it was where the mark at this index was applied. Copies keep it for a while at a
+    /// mark whose number ends with [`KEEP_STATE`](crate::KEEP_STATE).
+    pub fn kept_view(&self, index: u64) -> Option<Arc<dyn StateRead>> {
+        self.0.kept_view(index)
+    }
+
     /// The digests at the last marks, to be compared with those of other copies.
     pub fn digest_marks(&self) -> Result<Vec<DigestAt>, MachineFault> {
         self.0.digest_marks()
@@ -230,6 +236,7 @@ trait Calls: Send + Sync {
     fn spec(&self) -> GroupSpec;
     fn last(&self) -> Option<LogId>;
     fn view(&self) -> Arc<dyn StateRead>;
+    fn kept_view(&self, index: u64) -> Option<Arc<dyn StateRead>>;
     fn digest_marks(&self) -> Result<Vec<DigestAt>, MachineFault>;
     fn leader(&self) -> Option<LeaderHint>;
     fn status(&self) -> GroupStatus;
@@ -268,6 +275,10 @@ impl<R: AsyncRuntime> Calls for RaftGroup<R> {
 
     fn view(&self) -> Arc<dyn StateRead> {
         Self::view(self)
+    }
+
+    fn kept_view(&self, index: u64) -> Option<Arc<dyn StateRead>> {
+        Self::kept_view(self, index)
     }
 
     fn digest_marks(&self) -> Result<Vec<DigestAt>, MachineFault> {

@@ -35,6 +35,7 @@ pub(super) async fn run<R: AsyncRuntime>(group: RaftGroup<R>) {
         group.look(&mut told).await;
         if Instant::now() >= purge_at {
             group.let_purge().await;
+            group.inner.copy.expire_kept();
             purge_at = Instant::now() + group.inner.options.purge.interval;
         }
         tokio::select! {

@@ -351,7 +351,8 @@ impl Cluster {
         }
     }
 
-    async fn mark_digest(&self, number: u64) -> DigestAt {
+    /// Writes a mark.
+    pub async fn mark_digest(&self, number: u64) -> DigestAt {
         let limit = patience();
         loop {
             let id = self.active(DB).await;

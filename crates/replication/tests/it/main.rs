@@ -11,6 +11,7 @@ mod cut;
 mod entries;
 mod faults;
 mod gate;
+mod kept;
 mod life;
 mod members;
 mod quarantine;

@@ -416,7 +416,8 @@ impl AdminServer {
         database_name: String,
     ) -> Option<api::VerifyDatabaseResponse> {
         let request_id = uuid::Uuid::new_v4().to_string();
-        let request = api::VerifyDatabaseRequest { database_name, wait_ms: MARK_MS, request_id };
+        let (wait_ms, deep) = (MARK_MS, false);
+        let request = api::VerifyDatabaseRequest { database_name, wait_ms, request_id, deep };
         if active == self.node.id() {
             return self.verify(request, Instant::now() + COMPARE).await.ok();
         }

@@ -9,7 +9,7 @@ use dag_api::admin::v1 as api;
 use dag_api::admin::v1::dag_admin_service_client::DagAdminServiceClient;
 use dag_api::{Problem, Reason};
 use dag_types::{DatabaseId, LogId, NodeId};
-use replication::Group;
+use replication::{Group, KEEP_STATE};
 use tokio::time::Instant;
 
 use super::AdminServer;
@@ -43,7 +43,9 @@ impl AdminServer {
         };
         let end = Instant::now() + wait;
         let group = self.node.group(database)?;
-        let marked = group.mark_digest(uuid::Uuid::new_v4().as_u64_pair().0, end).await;
+        let number = uuid::Uuid::new_v4().as_u64_pair().0;
+        let number = if request.deep { number | KEEP_STATE } else { number & !1 };
+        let marked = group.mark_digest(number, end).await;
         let marked = marked.map_err(|error| {
             let mut problem = status::propose(&error, database, self.node.hint(database));
             problem.facts.active_endpoint = self.admin_endpoint(problem.facts.active_node);
