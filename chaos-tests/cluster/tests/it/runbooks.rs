@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use cluster::ask;
 use cluster::damage::{files_below, find, flip_bit};
 use cluster::trial::{Promise, Trial, now};
 use cluster::work::{Load, Work};
+use cluster::{ask, work};
 use history::event::Phase;
 use testkit::scratch::Scratch;
 
@@ -386,5 +386,63 @@ async fn mailbox_restored() -> anyhow::Result<()> {
     let once_more = ask::json(&trial.cluster, &restore)?;
     ensure!(once_more["already_there"] == 30, "{once_more}");
     filed.check("destroyed again and restored again").await?;
+    end_of(trial, work).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_replaced() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let promise = Promise {
+        reproduce: "cargo test --release -p cluster disk_replaced",
+        faults: &["disk replaced"],
+        acknowledged_min: 50,
+    };
+    let (mut trial, work) = under_load(promise, &["DB1", "DB2"]).await?;
+    let node = ask::passive(&trial.cluster, "DB1")?;
+    let root = trial.cluster.node(&node)?.folder.clone();
+    let other = root.with_file_name(format!("{node}-other-disk"));
+    let path = other.join("db1").display().to_string();
+    let moved = format!("db move-path DB1 --to {path} --node {node} --follow");
+    ensure!(ask::json(&trial.cluster, &moved)?["state"] == "Done");
+    ask::wait_healthy(&trial.cluster, Duration::from_secs(60))?;
+    let second = work::database_id(&ask::status(&trial.cluster)?, "DB2")?;
+    let from = now();
+    trial.cluster.kill(&node)?;
+    // Both disks are gone, and new ones stand in their place.
+    std::fs::remove_dir_all(&other)?;
+    std::fs::create_dir(&other)?;
+    std::fs::remove_dir_all(root.join("copies").join(second.to_string()))?;
+    work.progress(50, Duration::from_secs(60)).await?;
+    trial.cluster.restart(std::slice::from_ref(&node)).await?;
+    let is = |database: &'static str, wanted: &'static str| {
+        let node = node.clone();
+        move |status: &serde_json::Value| {
+            ask::copy_status(status, database, &node).is_some_and(|status| status == wanted)
+        }
+    };
+    let within = Duration::from_secs(60);
+    let status = ask::wait_for(&trial.cluster, "Failed", within, is("DB1", "Failed"))?;
+    ensure!(status.to_string().contains("there is no copy in"), "{status:#}");
+    // The one below the root comes back by itself; the other one waits for a word.
+    ask::wait_for(&trial.cluster, "DB2 is built anew", within, is("DB2", "Healthy"))?;
+    let end = std::time::Instant::now() + within;
+    loop {
+        let operations = ask::json(&trial.cluster, "ops list")?.to_string();
+        if operations.contains("OWNER is gone") {
+            break;
+        }
+        ensure!(std::time::Instant::now() < end, "no seed was refused: {operations}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    ensure!(!std::path::Path::new(&path).join("OWNER").exists(), "nothing was built there");
+    let reseed = format!("copy reseed DB1@{node} --path {path} --follow");
+    let done = ask::json(&trial.cluster, &reseed)?;
+    ensure!(done["state"] == "Done", "{done}");
+    ask::wait_healthy(&trial.cluster, within)?;
+    ensure!(std::path::Path::new(&path).join("OWNER").exists(), "it lies on the new disk");
+    for database in ["DB1", "DB2"] {
+        ask::expect_equal(&trial.cluster, database, 3)?;
+    }
+    trial.fault("disk replaced", std::slice::from_ref(&node), from, Some(now()))?;
     end_of(trial, work).await
 }

@@ -160,11 +160,7 @@ impl Build {
             return Ok(true);
         }
         let disk = store.disk.clone();
-        store.claim_folder(seed.database(), &place.folder).map_err(|fault| SeedFault::Disk {
-            operation: "make the database's folder",
-            folder: place.folder.display().to_string(),
-            detail: fault.to_string(),
-        })?;
+        store.claim_folder(seed.database(), &place.folder)?;
         if seed.relocates() {
             return self.relocate(place, identity);
         }

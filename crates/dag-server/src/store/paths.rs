@@ -135,32 +135,43 @@ pub enum PathRefusal {
 
 impl Store {
     /// Makes the folder of a database this node's own, before any other file is made in it.
-    /// Repeating it is harmless. Durable on return.
-    pub fn claim_folder(&self, database: DatabaseId, folder: &Path) -> io::Result<()> {
-        self.disk.create_dir_all(folder)?;
+    /// Repeating it is harmless. Durable on return. A folder that is refused is refused until a
+    /// person does something about it.
+    pub fn claim_folder(&self, database: DatabaseId, folder: &Path) -> Result<(), SeedFault> {
+        let disk = |fault: io::Error| SeedFault::Disk {
+            operation: "make the database's folder",
+            folder: folder.display().to_string(),
+            detail: fault.to_string(),
+        };
+        let refused = |why| SeedFault::Path { path: folder.display().to_string(), why };
+        self.disk.create_dir_all(folder).map_err(disk)?;
         if self.is_below_root(folder) {
             return Ok(());
         }
-        let file = folder.join(relocate::OWNER);
-        if !self.disk.exists(&file)? {
+        if !self.disk.exists(&folder.join(relocate::OWNER)).map_err(disk)? {
             if self.paths.knows(database, folder) {
-                let text = "copies were here and OWNER is gone: mount its disk; if the disk is \
-                            new, say so with `dagctl copy reseed DB@NODE --path DIR`";
-                return Err(io::Error::other(text));
+                return Err(refused(
+                    "copies were here and OWNER is gone: mount its disk; if the disk is new, say \
+                     so with `dagctl copy reseed DB@NODE --path DIR`",
+                ));
             }
-            // Under its name it is whole, and it is never anybody else's that is written over.
-            let beside = folder.join(format!("{}-{}", relocate::OWNER, self.root.identity().store));
-            replace_whole(&*self.disk, &beside, self.owner(database).as_bytes())?;
-            match self.disk.link(&beside, &file) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => self.disk.remove_file(&beside)?,
-            }
-            self.disk.sync_dir(folder)?;
+            self.write_owner(database, folder).map_err(disk)?;
         }
         match self.is_owner(database, folder) {
-            true => self.paths.note(database, folder),
-            false => Err(io::Error::other("another node, or another database, owns this folder")),
+            true => self.paths.note(database, folder).map_err(disk),
+            false => Err(refused("another node, or another database, owns this folder")),
         }
+    }
+
+    fn write_owner(&self, database: DatabaseId, folder: &Path) -> io::Result<()> {
+        // Under its name it is whole, and it is never anybody else's that is written over.
+        let beside = folder.join(format!("{}-{}", relocate::OWNER, self.root.identity().store));
+        replace_whole(&*self.disk, &beside, self.owner(database).as_bytes())?;
+        match self.disk.link(&beside, &folder.join(relocate::OWNER)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => self.disk.remove_file(&beside)?,
+        }
+        self.disk.sync_dir(folder)
     }
 
     fn owner(&self, database: DatabaseId) -> String {
