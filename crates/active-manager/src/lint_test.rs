@@ -1,15 +1,16 @@
 //! Each code has a world that shows it, and only that.
 
 use alloc::string::ToString;
+use alloc::vec;
 
 use dag_types::Millis;
 
 use super::*;
 use crate::control::command::{
-    BeginOperation, CopySuspension, NodeOrder, RemoveCopy, SetNodePolicy,
+    BeginOperation, CopySuspension, NodeOrder, PlaceControlVoters, RemoveCopy, SetNodePolicy,
 };
 use crate::control::{ActivationPolicy, CreateDatabase, OperationKind, Order, Settings, Timeouts};
-use crate::scene::Scene;
+use crate::scene::{Scene, TERM};
 
 const SOUND: &str = "A1 A2 B3 B4 C5w";
 
@@ -72,7 +73,6 @@ fn a_sound_layout_has_no_findings() {
 fn every_layout_that_a_loss_would_punish_is_named() {
     for (shape, code) in [
         ("A1 B2", Code::FewControlVoters),
-        ("A1 A2 B3 B4", Code::EvenControlVoters),
         ("A1 A2 B3 B4", Code::NoWitness),
         ("A1 A2 B3 B4", Code::ControlMajorityInSite),
         ("A1 A2 B3 B4 A5w", Code::WitnessInDataSite),
@@ -85,6 +85,11 @@ fn every_layout_that_a_loss_would_punish_is_named() {
         let codes = codes(&tidy(shape, &["DB1"]));
         assert!(codes.contains(&code), "{shape}: {code:?} not in {codes:?}");
     }
+    // No layout gives an even number; a person may have.
+    let mut even = tidy("A1 A2 B3 B4", &["DB1"]);
+    let order = PlaceControlVoters { nodes: vec![1, 2, 3, 4], term: TERM };
+    even.done(Order::PlaceControlVoters(order));
+    assert!(codes(&even).contains(&Code::EvenControlVoters));
     // One node alone is one finding, not five.
     assert_eq!(codes(&tidy("A1", &["DB1"])), [Code::SingleSite]);
 }

@@ -6,8 +6,11 @@
 //! for remote durability and never in a Raft quorum. Where one site, or three and more, hold data,
 //! voters are balanced: plain Raft.
 //!
-//! **Control group.** One site: an odd number, at most five. Two sites: the same number in each, at
-//! most two, and a witness. Three and more: one in each of up to five, an odd number of them.
+//! **Control group.** Always an odd number, at most five, and decided here alone: when a DAG is made,
+//! and whenever a node joins, leaves or is replaced. One site: its nodes, and a witness where they
+//! are even in number. Two sites: the same number in each, at most two, and the witness; without one
+//! the primary site has one voter more, so that the other's loss stops nothing. Three and more: one
+//! in each of up to five.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
@@ -277,7 +280,7 @@ pub fn control_voters(dag: &Dag) -> ControlVoters {
     let witness = dag.nodes.iter().find(|node| node.witness);
     let mut voters: Vec<&Node> = match sites.len() {
         1 => one_site_control(&sites, witness),
-        2 => two_site_control(&sites, witness),
+        2 => two_site_control(&dag.primary_site, &sites, witness),
         _ => {
             let count = odd_at_most(sites.len(), VOTERS_MAX);
             in_turns(&dag.primary_site, &sites).into_iter().take(count).collect()
@@ -306,11 +309,28 @@ fn one_site_control<'d>(
 }
 
 fn two_site_control<'d>(
+    primary: &str,
     sites: &BTreeMap<&str, Vec<&'d Node>>,
     witness: Option<&'d Node>,
 ) -> Vec<&'d Node> {
+    let Some(witness) = witness else { return without_third_place(primary, sites) };
     let each = sites.values().map(Vec::len).min().unwrap_or(0).min(2);
-    sites.values().flat_map(|nodes| nodes.iter().copied().take(each)).chain(witness).collect()
+    let voters = sites.values().flat_map(|nodes| nodes.iter().copied().take(each));
+    voters.chain([witness]).collect()
+}
+
+/// One more in the primary site than in the other. Where the primary one has a single node and the
+/// other has two, that one has the majority: a voter alone would survive no loss at all.
+fn without_third_place<'d>(primary: &str, sites: &BTreeMap<&str, Vec<&'d Node>>) -> Vec<&'d Node> {
+    let mut sites: Vec<(&str, &Vec<&Node>)> = sites.iter().map(|(s, nodes)| (*s, nodes)).collect();
+    sites.sort_by_key(|(site, nodes)| (Reverse(nodes.len().min(2)), *site != primary, *site));
+    let mut left = sites.first().map_or(0, |(_, nodes)| nodes.len().min(2));
+    let mut voters = Vec::new();
+    for (_, nodes) in sites {
+        voters.extend(nodes.iter().copied().take(left));
+        left = left.saturating_sub(1);
+    }
+    voters
 }
 
 /// Says for every site, in words, what its loss does to the control group.

@@ -1,9 +1,9 @@
 //! From `dag.toml` to the definition that every node is given.
 
-use std::collections::BTreeMap;
-
+use active_manager::placement::{self, Dag, Node};
 use dag_api::admin::v1::{DagDefinition, NodeDefinition, SiteDefinition, TimeoutShape};
-use testkit::shape::{DagFile, Timeouts};
+use dag_types::NodeId;
+use testkit::shape::{DagFile, NodeEntry, Timeouts};
 
 /// The definition with everything filled in that the file may leave out, so that its digest covers
 /// all of it.
@@ -43,39 +43,20 @@ fn timeouts(shape: Timeouts) -> TimeoutShape {
     TimeoutShape { name: shape.name().to_owned(), heartbeat_ms, election_ms_min, election_ms_max }
 }
 
-/// Who votes in the control group; always an odd number.
-///
-/// | sites | voters |
-/// | --- | --- |
-/// | one | up to five of its nodes |
-/// | two and a witness | the same number in each, at most two, and the witness |
-/// | two | one more in the first than in the second, at most two: only the first goes on alone |
-/// | three and more | one in each of the first three, or of the first five |
-pub fn control_voters(file: &DagFile) -> Vec<u64> {
-    let mut by_site: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    for node in &file.nodes {
-        by_site.entry(&node.site).or_default().push(node.id);
-    }
-    let of_site = |place: usize| by_site[file.sites[place].name.as_str()].as_slice();
-    match file.sites.len() {
-        1 => of_site(0)[..odd(of_site(0).len().min(5))].to_vec(),
-        2 => {
-            let each = of_site(0).len().min(of_site(1).len()).min(2);
-            let (first, second) = match &file.witness {
-                Some(_) => (each, each),
-                None => (of_site(0).len().min(2), of_site(0).len().min(2) - 1),
-            };
-            let witness = file.witness.as_ref().map(|witness| witness.id);
-            let second = &of_site(1)[..second.min(of_site(1).len())];
-            of_site(0)[..first].iter().chain(second).copied().chain(witness).collect()
-        }
-        sites => (0..odd(sites.min(5))).map(|place| of_site(place)[0]).collect(),
-    }
-}
-
-/// The greatest odd number that is not greater.
-fn odd(count: usize) -> usize {
-    count - usize::from(count.is_multiple_of(2))
+/// Who votes in the control group: decided where every later change of it is decided too.
+fn control_voters(file: &DagFile) -> Vec<u64> {
+    let node = |(node, witness): (&NodeEntry, bool)| Node {
+        id: NodeId(node.id),
+        site: node.site.clone(),
+        witness,
+        preferred: 0,
+        copies: 0,
+    };
+    let mut nodes: Vec<Node> = file.members().map(node).collect();
+    nodes.sort_by_key(|node| node.id);
+    let primary_site = file.sites.first().map(|site| site.name.clone()).unwrap_or_default();
+    let voters = placement::control_voters(&Dag { primary_site, nodes }).voters;
+    voters.into_iter().map(|node| node.0).collect()
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ const EDGES: [(&str, &[&str]); 14] = [
     ("seeding", &["dag-format", "dag-types", "storage"]),
     ("replication", &["dac", "dag-api", "dag-format", "dag-types", "storage"]),
     ("dag-client", &["dag-api", "dag-types"]),
-    ("dagctl", &["dag-api", "dag-client", "dag-types", "testkit"]),
+    ("dagctl", &["active-manager", "dag-api", "dag-client", "dag-types", "testkit"]),
     (
         "dag-server",
         &[
