@@ -69,6 +69,12 @@ fn orders() -> Vec<Order> {
         object: "DB1".into(),
         plan: "{}".into(),
     };
+    let admit = AdmitNode {
+        node: example("A6").nodes.pop(),
+        store: sixteen(6),
+        term: 1,
+        ..AdmitNode::default()
+    };
     let record =
         RecordMove { database, from: 1, to: 2, cause: 1, acknowledged: true, operation: 9 };
     vec![
@@ -92,6 +98,9 @@ fn orders() -> Vec<Order> {
         Order::RetireNode(RetireNode { node: 4, stays: false, term: 1 }),
         Order::PlaceControlVoters(PlaceControlVoters { nodes: vec![1, 3, 5], term: 1 }),
         Order::RemoveNode(RemoveNode { node: 4, term: 1 }),
+        Order::AdmitNode(admit),
+        Order::DismissNode(DismissNode { node: 6, store: sixteen(6), keeps: 0, term: 1 }),
+        Order::SettleNode(SettleNode { node: 6, term: 1 }),
         Order::NoteSnapshot(NoteSnapshot { database, node: 2, snapshot: "0".repeat(32), what: 3 }),
         Order::EndOperation(EndOperation { operation: 1, ending: 1, outcome: "done".into() }),
     ]

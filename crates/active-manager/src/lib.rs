@@ -14,6 +14,7 @@
 //! | [`eligibility`] | which copies may become active, which starts are still to be registered |
 //! | [`movement`] | whether a database may move: checks, plan, token |
 //! | [`course`] | which step of a long operation comes next |
+//! | [`joining`] | whether a node may join or be replaced, and who votes with it |
 //! | [`removal`] | whether a node may leave for good, and who votes without it |
 //! | [`seed`] | whether a copy may be built or removed, from where, and which are built by themselves |
 //! | [`snapshot`] | which copy's snapshots are taken by schedule, when, and which go |
@@ -46,6 +47,7 @@ pub mod eligibility;
 #[path = "fuzz_test.rs"]
 mod fuzz;
 pub mod health;
+pub mod joining;
 pub mod lint;
 pub mod maintenance;
 pub mod movement;

@@ -48,14 +48,16 @@ pub fn refusal(checks: &[Check], node: &NodeRecord) -> Option<FailedCheck> {
     let refused = FailedCheck::new(check.name, node.name.clone(), value, limit);
     let name = &node.name;
     Some(match check.name {
-        "data-node" => refused.advice("a witness is replaced, not removed"),
+        "data-node" => refused.advice("a witness is replaced, not removed: `dagctl witness replace`"),
         "holds-no-copies" => {
             refused.advice(format!("`dagctl copy remove DB@{name}` takes each of them away"))
         }
         "not-control-leader" => {
             refused.advice(format!("restart {name}: another node takes the lead meanwhile"))
         }
-        "site-list" => refused.advice("start the nodes of the site that do not answer"),
+        "site-list" => refused.advice(
+            "start the nodes of the site that do not answer; `dagctl node replace` brings a lost one back",
+        ),
         "control-majority" => refused.advice("heal other control voters first"),
         "directory-not-active" => refused.advice("`dagctl db move directory`"),
         "directory-majority" | "directory-copy" => {

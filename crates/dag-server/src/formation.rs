@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  Unprovisioned ── PrepareDag ──► Prepared ── FormDag ──► Member
+//!       └───────────────────── JoinDag ─────────────────────▲
 //! ```
 //!
 //! A node never makes a DAG by itself. An empty store stays `Unprovisioned` until an operator runs
@@ -9,6 +10,10 @@
 //! **Prepare** writes down which DAG the node shall belong to, and changes nothing else; only when
 //! every node has done that does **form** make it a member, with the store of each node: from here
 //! on a node that comes with another store is a stranger.
+//!
+//! A node that joins later is told in one round, because by then the control log holds its record:
+//! who the others are, and which copy of the control group is its own. It makes nothing, and learns
+//! everything else from that log.
 //!
 //! What was agreed stands in one file of the root, replaced whole, and is read at every start: it
 //! is how a node finds the others before it has a control log to read. Once the control group is
@@ -20,7 +25,7 @@ use active_manager::control::definition::NodeDefinition;
 use active_manager::control::{Definition, FoundingReplica, Timeouts};
 use bytes::Bytes;
 use dag_api::admin::v1 as api;
-use dag_types::{ActivationId, DagId, Lineage, NodeId, StoreId};
+use dag_types::{ActivationId, DagId, Lineage, NodeId, ReplicaId, StoreId};
 use prost::Message as _;
 use storage::disk::{Disk, read_whole, replace_whole};
 use thiserror::Error;
@@ -43,6 +48,12 @@ pub struct Formation {
     /// The second round was carried out.
     #[prost(bool, tag = "5")]
     formed: bool,
+    /// Of a node that joined a DAG that there was: this one; 0: it was among the first.
+    #[prost(uint64, tag = "6")]
+    joined_as: u64,
+    /// Its copy of the control group.
+    #[prost(uint64, tag = "7")]
+    control_replica: u64,
 }
 
 /// How far a node is.
@@ -154,8 +165,17 @@ impl Formation {
         StoreId::from_slice(&member.store_id)
     }
 
-    /// The copies of the control group.
+    /// The DAG was there before this node.
+    pub fn joined(&self) -> bool {
+        self.joined_as != 0
+    }
+
+    /// The copies of the control group; of a node that joined, its own, which learns.
     pub fn control_replicas(&self) -> Vec<FoundingReplica> {
+        if self.joined() {
+            let (node, replica) = (NodeId(self.joined_as), ReplicaId(self.control_replica));
+            return vec![FoundingReplica { node, replica, voter: false }];
+        }
         self.definition().founding_replicas()
     }
 
@@ -227,6 +247,42 @@ impl Stage {
             )),
             _ => Ok(Self::Member(formed)),
         }
+    }
+
+    /// The one round of a node that joins. What came before it counts: the others may have changed
+    /// meanwhile, and the control log tells.
+    pub fn join(&self, own: &Own, asked: &api::JoinDagRequest) -> Result<Self, Refusal> {
+        let dag = dag_api::convert::dag_id(&asked.dag_id)
+            .map_err(|bad| Refusal::Definition(vec![bad.to_string()]))?;
+        if let Some(known) = self.formation() {
+            let same = known.dag() == dag && known.control_replica == asked.control_replica;
+            return match (same && known.joined(), self) {
+                (true, _) => Ok(self.clone()),
+                (false, Self::Member(_)) => Err(Refusal::BelongsElsewhere { dag: known.dag() }),
+                (false, _) => Err(Refusal::PreparedElsewhere { dag: known.dag() }),
+            };
+        }
+        let wanted = asked.definition.clone().unwrap_or_default();
+        check_own(own, &wanted)?;
+        if asked.control_replica == 0 {
+            return Err(Refusal::Members("its copy of the control group is not named".into()));
+        }
+        let known = Formation {
+            dag: asked.dag_id.clone(),
+            definition: Some(wanted),
+            members: asked.members.clone(),
+            activation: asked.first_activation_id.clone(),
+            formed: true,
+            joined_as: own.node.0,
+            control_replica: asked.control_replica,
+        };
+        let round = api::FormDagRequest {
+            members: asked.members.clone(),
+            first_activation_id: asked.first_activation_id.clone(),
+            ..api::FormDagRequest::default()
+        };
+        check_members(own, &known, &round)?;
+        Ok(Self::Member(known))
     }
 
     /// Reads what was agreed.

@@ -150,3 +150,58 @@ fn what_was_agreed_survives_a_restart_and_damage_is_noticed() {
     std::fs::write(&path, bytes).unwrap();
     assert!(Stage::load(&disk, folder.path()).is_err());
 }
+
+fn join_request() -> api::JoinDagRequest {
+    let form = form_request();
+    api::JoinDagRequest {
+        dag_id: form.dag_id,
+        definition: Some(wanted()),
+        members: form.members,
+        first_activation_id: form.first_activation_id,
+        control_replica: 37,
+    }
+}
+
+#[test]
+fn a_node_that_joins_knows_its_own_copy_and_makes_nothing() {
+    let joined = Stage::Unprovisioned.join(&own(), &join_request()).unwrap();
+    let Stage::Member(formation) = &joined else { panic!("not a member") };
+    assert!(formation.joined());
+    let copies = formation.control_replicas();
+    let copies: Vec<_> =
+        copies.iter().map(|copy| (copy.node.0, copy.replica.0, copy.voter)).collect();
+    assert_eq!((copies, formation.first_voter()), (vec![(2, 37, false)], None));
+    assert_eq!(joined.join(&own(), &join_request()), Ok(joined.clone()), "as often as one likes");
+    // The others may be other ones by then.
+    let mut later = join_request();
+    later.members.pop();
+    later.definition.as_mut().unwrap().nodes.pop();
+    assert_eq!(joined.join(&own(), &later), Ok(joined.clone()));
+    let folder = tempfile::tempdir().unwrap();
+    let disk = RealDisk::default();
+    joined.save(&disk, folder.path()).unwrap();
+    assert_eq!(Stage::load(&disk, folder.path()).unwrap(), joined);
+}
+
+#[test]
+fn only_an_empty_store_joins_and_only_as_itself() {
+    let dag = DagId([7; 16]);
+    assert_eq!(member().join(&own(), &join_request()), Err(Refusal::BelongsElsewhere { dag }));
+    assert_eq!(prepared().join(&own(), &join_request()), Err(Refusal::PreparedElsewhere { dag }));
+    let joined = Stage::Unprovisioned.join(&own(), &join_request()).unwrap();
+    let other = api::JoinDagRequest { control_replica: 38, ..join_request() };
+    assert_eq!(joined.join(&own(), &other), Err(Refusal::BelongsElsewhere { dag }));
+    let refused = |change: &dyn Fn(&mut api::JoinDagRequest)| {
+        let mut request = join_request();
+        change(&mut request);
+        Stage::Unprovisioned.join(&own(), &request).unwrap_err()
+    };
+    let wiped = refused(&|request| request.members[1].store_id = vec![9; 16].into());
+    assert!(wiped.to_string().contains("wiped or exchanged"), "{wiped}");
+    let nameless = refused(&|request| request.control_replica = 0);
+    assert!(matches!(nameless, Refusal::Members(_)), "{nameless}");
+    let elsewhere = refused(&|request| {
+        request.definition.as_mut().unwrap().nodes[1].peer_address = "127.0.0.9:1".into();
+    });
+    assert!(matches!(elsewhere, Refusal::NotThisNode(_)), "{elsewhere}");
+}

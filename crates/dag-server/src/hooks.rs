@@ -129,6 +129,7 @@ fn of_entry(row: &AuditRow, state: &ControlState) -> Option<Happened> {
         "open gate" => "gate-opened",
         "drain" => "node-drained",
         "undrain" => "node-undrained",
+        "settle node" => "node-joined",
         "remove node" => "node-removed",
         "set settings" => "settings-changed",
         _ => return None,

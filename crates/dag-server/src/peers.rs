@@ -8,7 +8,8 @@
 //! everything, votes come before anything can be registered.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::{Duration, Instant};
 
 use active_manager::control::ControlState;
 use dac::keeper::Heard;
@@ -25,7 +26,12 @@ pub struct Peers {
     known: RwLock<Known>,
     /// Hears of newer chains.
     gate: OnceLock<Arc<NodeGate>>,
+    /// Who said last that this node does not count, why, and when.
+    not_counted: Mutex<Option<(Instant, NodeId, String)>>,
 }
+
+/// How long that is told after it was said.
+const TOLD_FOR: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 struct Known {
@@ -80,7 +86,7 @@ impl Peers {
         let local = PeerIdentity { dag: formation.dag(), lineage, node, store, boot };
         let members = members.collect();
         let known = RwLock::new(Known { local, chain, members });
-        Self { known, gate: OnceLock::new() }
+        Self { known, gate: OnceLock::new(), not_counted: Mutex::default() }
     }
 
     /// From now on this gate hears of newer chains.
@@ -141,6 +147,12 @@ impl Peers {
         self.known.read().expect(UNPOISONED).local.lineage
     }
 
+    /// Who does not count this node, and why, where somebody said so a moment ago.
+    pub fn not_counted(&self) -> Option<(NodeId, String)> {
+        let said = self.not_counted.lock().expect(UNPOISONED).clone();
+        said.filter(|(at, ..)| at.elapsed() < TOLD_FOR).map(|(_, peer, why)| (peer, why))
+    }
+
     /// Where the link to a node connects to.
     pub fn endpoints(self: &Arc<Self>, dial: Dial) -> replication::link::grpc::Endpoints {
         let peers = self.clone();
@@ -167,6 +179,15 @@ impl PeerRegistry for Peers {
     fn refused_by(&self, newest: &LineageChain) {
         if let Some(gate) = self.gate.get() {
             gate.tell(Heard::Chain(newest.clone()));
+        }
+    }
+
+    fn not_counted_by(&self, peer: NodeId, why: &Refusal) {
+        let why = why.to_string();
+        let before = self.not_counted();
+        *self.not_counted.lock().expect(UNPOISONED) = Some((Instant::now(), peer, why.clone()));
+        if before.is_none() {
+            tracing::warn!(%peer, why, "this node is not counted");
         }
     }
 
@@ -224,7 +245,7 @@ mod tests {
         let members = (1..=2).map(|number| (NodeId(number.into()), member(number))).collect();
         let chain = LineageChain::first(LINEAGE.activation);
         let known = RwLock::new(Known { local: peer(1, 5, 50), chain, members });
-        Peers { known, gate: OnceLock::new() }
+        Peers { known, gate: OnceLock::new(), not_counted: Mutex::default() }
     }
 
     fn peer(number: u8, counter: u64, id: u64) -> PeerIdentity {
@@ -267,5 +288,15 @@ mod tests {
         assert_eq!(peers.admit(&peer(2, 5, 50)), Err(Refusal::OlderBoot { newest: 6 }));
         assert_eq!(peers.admit(&peer(2, 6, 61)), Err(Refusal::OlderBoot { newest: 6 }));
         assert_eq!(peers.admit(&peer(2, 6, 60)), Ok(()));
+    }
+
+    #[test]
+    fn who_does_not_count_this_node_is_told_with_the_reason() {
+        let peers = peers();
+        assert_eq!(peers.not_counted(), None);
+        peers.not_counted_by(NodeId(2), &Refusal::UnknownStore);
+        let (peer, why) = peers.not_counted().expect("said a moment ago");
+        assert_eq!(peer, NodeId(2));
+        assert!(why.contains("is not the registered one"), "{why}");
     }
 }

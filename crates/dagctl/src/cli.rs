@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use crate::admin::Admin;
 use crate::command::mailbox::MailboxCommand;
 use crate::command::{
-    completion, copies, dag, db, events, follow, gate, lint, local, mail, mailbox, node as nodes,
-    snapshot, status,
+    completion, copies, dag, db, events, follow, gate, joining, lint, local, mail, mailbox,
+    node as nodes, snapshot, status,
 };
 use crate::demo;
 use crate::exit;
@@ -56,9 +56,12 @@ pub enum Command {
         #[arg(long)]
         node: Option<String>,
     },
-    /// Nodes: drain, undrain, block, allow, remove (Exchange: Set-MailboxServer)
+    /// Nodes: drain, undrain, block, allow, join, replace, remove (Exchange: Set-MailboxServer)
     #[command(subcommand)]
     Node(nodes::Node),
+    /// The witness: replace (Exchange: Set-DatabaseAvailabilityGroup -WitnessServer)
+    #[command(subcommand)]
+    Witness(joining::Witness),
     /// Copies: suspend, resume, seed, reseed, add, remove (Exchange: Update-MailboxDatabaseCopy)
     #[command(subcommand)]
     Copy(nodes::Copy),
@@ -113,6 +116,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args, &admin()?, patience, form).await,
         Command::Copies { database, node } => copies::run(database, node, &admin()?, form).await,
         Command::Node(command) => nodes::run(command, &admin()?, patience, form).await,
+        Command::Witness(command) => joining::witness(command, &admin()?, patience, form).await,
         Command::Copy(command) => nodes::run_copy(command, &admin()?, form).await,
         Command::Events(args) => events::run(&args, &admin()?, form).await,
         Command::Ops(ops) => follow::run(ops, &admin()?, patience, form).await,

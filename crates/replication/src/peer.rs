@@ -58,6 +58,9 @@ pub trait PeerRegistry: Send + Sync + 'static {
 
     /// Another node refused this one because its lineage is another, and named its own chain.
     fn refused_by(&self, newest: &LineageChain);
+
+    /// Another node does not count this one: it knows no such node, or another store of it.
+    fn not_counted_by(&self, _peer: NodeId, _why: &Refusal) {}
 }
 
 /// Why a stream or a frame was not accepted. This node, now: nothing was done.

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use crate::authority::{self, TlsFiles};
 use crate::figures::Figures;
 use crate::process::{Lifetime, ProcessName, start};
 use crate::record::{FILE, NodeRecord, Record};
-use crate::shape::{Setting, Shape, settings_file};
+use crate::shape::{Setting, Shape, move_addresses, settings_file};
 use crate::{ready, subnet};
 
 /// How long a node may take to answer after its start.
@@ -115,6 +116,46 @@ impl LocalCluster {
             })
         };
         fill().inspect_err(|_: &anyhow::Error| subnet::release(range, &folder))
+    }
+
+    /// Adds a machine: settings like those of another node, with a number, a name and an address of its
+    /// own, and an empty root. It is started and ended like the others, and belongs to no DAG.
+    pub fn add(&mut self, like: &str, name: &str, id: u64) -> anyhow::Result<()> {
+        ensure!(
+            !self.record.tls,
+            "a machine more has no certificate: start the cluster without TLS"
+        );
+        ensure!(self.node(name).is_err(), "there is a node {name} already");
+        let model = self.node(like)?.clone();
+        let place = u8::try_from(self.record.nodes.len() + 1).context("at most 254 nodes")?;
+        let host = IpAddr::V4(self.record.subnet.address(place));
+        let text = fs::read_to_string(&model.settings)?;
+        let mut settings = toml::Value::Table(toml::from_str(&text)?);
+        move_addresses(&mut settings, &[(model.admin.ip(), host)]);
+        let folder = self.folder.join("nodes").join(name);
+        let table = settings.as_table_mut().context("settings are a table")?;
+        table.insert("node_id".into(), toml::Value::Integer(id.try_into()?));
+        table.insert("name".into(), toml::Value::String(name.to_owned()));
+        let root = folder.to_string_lossy().into_owned();
+        table.insert("root".into(), toml::Value::String(root));
+        let file = settings_file(&self.folder, name);
+        fs::write(&file, toml::to_string(table)?)
+            .with_context(|| format!("write {}", file.display()))?;
+        let moved = |address: SocketAddr| SocketAddr::new(host, address.port());
+        self.record.nodes.push(NodeRecord {
+            id,
+            name: name.to_owned(),
+            peers: moved(model.peers),
+            clients: moved(model.clients),
+            admin: moved(model.admin),
+            settings: file,
+            folder,
+            log: self.folder.join(format!("{name}.log")),
+            process: None,
+            wanted: false,
+            ..model
+        });
+        self.record.write(&self.folder)
     }
 
     /// Opens the cluster in this folder, which another process may have started.

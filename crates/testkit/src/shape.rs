@@ -286,7 +286,7 @@ fn write_text(file: &Path, text: &str) -> anyhow::Result<()> {
     fs::write(file, text).with_context(|| format!("write {}", file.display()))
 }
 
-fn move_addresses(value: &mut Value, moves: &[(IpAddr, IpAddr)]) {
+pub(crate) fn move_addresses(value: &mut Value, moves: &[(IpAddr, IpAddr)]) {
     match value {
         Value::String(text) => {
             if let Ok(mut address) = text.parse::<SocketAddr>()

@@ -7,6 +7,7 @@ mod disk;
 mod everything;
 mod identity;
 mod import;
+mod joins;
 mod lint;
 mod members;
 mod operations;

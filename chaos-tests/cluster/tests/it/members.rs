@@ -11,13 +11,13 @@ use history::event::Phase;
 use serde_json::Value;
 use testkit::scratch::{Scratch, ScratchCluster};
 
-fn nodes(status: &Value) -> Vec<String> {
+pub(crate) fn nodes(status: &Value) -> Vec<String> {
     let nodes = status["nodes"].as_array().into_iter().flatten();
     nodes.filter_map(|node| node["name"].as_str().map(str::to_owned)).collect()
 }
 
 /// Whether a node is known not to answer.
-fn misses(status: &Value, name: &str) -> bool {
+pub(crate) fn misses(status: &Value, name: &str) -> bool {
     let mut nodes = status["nodes"].as_array().into_iter().flatten();
     nodes.any(|node| node["name"] == name && node["reachable"] == false)
 }
@@ -196,7 +196,10 @@ fn freeze_and_begin(cluster: &ScratchCluster, node: &str, leader: &str) -> anyho
 }
 
 /// The control leader, which is another node than this one.
-async fn led_by_another(cluster: &mut ScratchCluster, node: &str) -> anyhow::Result<String> {
+pub(crate) async fn led_by_another(
+    cluster: &mut ScratchCluster,
+    node: &str,
+) -> anyhow::Result<String> {
     for _ in 0..5 {
         let leader = ask::control_leader(cluster)?;
         if leader != node {

@@ -110,7 +110,7 @@ async fn a_sound_copy_is_reseeded_under_load_and_nothing_is_lost_or_doubled() ->
 }
 
 /// Mails that do not compress well, so that a slow seed takes a while.
-async fn fill(cluster: &ScratchCluster, mails: u64) -> anyhow::Result<()> {
+pub(crate) async fn fill(cluster: &ScratchCluster, mails: u64) -> anyhow::Result<()> {
     cluster.dagctl(["mailbox", "create", ADDRESS])?;
     deliver(cluster, 0..mails).await
 }
@@ -137,7 +137,10 @@ fn noise(number: u64) -> Vec<u8> {
     mail
 }
 
-async fn every_mail_is_there(cluster: &ScratchCluster, mails: u64) -> anyhow::Result<()> {
+pub(crate) async fn every_mail_is_there(
+    cluster: &ScratchCluster,
+    mails: u64,
+) -> anyhow::Result<()> {
     let client = trial::client(cluster, Duration::from_secs(20))?;
     let inbox = client.inbox(ADDRESS).await?;
     let listed = client.list_all(ADDRESS, &inbox.folder_id).await?;

@@ -275,13 +275,14 @@ pub struct Hook {
 
 impl Hook {
     /// What hooks may wait for.
-    pub const EVENTS: [&'static str; 8] = [
+    pub const EVENTS: [&'static str; 9] = [
         "database-moved",
         "database-created",
         "gate-opened",
         "gate-closed",
         "node-drained",
         "node-undrained",
+        "node-joined",
         "node-removed",
         "settings-changed",
     ];

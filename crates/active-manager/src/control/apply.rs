@@ -25,8 +25,8 @@ use super::response::{
 };
 use super::state::ControlState;
 use super::{
-    apply_activation as activation, apply_members as members, apply_operation as operation,
-    apply_reform as reform, apply_seed as seed,
+    apply_activation as activation, apply_joining as joining, apply_members as members,
+    apply_operation as operation, apply_reform as reform, apply_seed as seed,
 };
 use crate::change::{Applied, Change, Digest, Fault, decode, read, read_digest};
 use crate::placement::{self, PlacedCopy, Placement, Wish};
@@ -58,6 +58,9 @@ pub fn apply<V: StateView>(
         Order::RetireNode(order) => members::retire(&mut change, at, order)?,
         Order::PlaceControlVoters(order) => members::place_voters(&mut change, at, order)?,
         Order::RemoveNode(order) => members::remove(&mut change, at, order)?,
+        Order::AdmitNode(order) => joining::admit(&mut change, at, order)?,
+        Order::SettleNode(order) => joining::settle(&mut change, at, order)?,
+        Order::DismissNode(order) => joining::dismiss(&mut change, at, order)?,
         Order::ReformDatabase(order) => reform::reform(&mut change, at, command, order)?,
         Order::EndReform(order) => reform::end(&mut change, at, order)?,
         Order::NoteSnapshot(order) => note_snapshot(&mut change, order)?,
@@ -189,7 +192,7 @@ fn put_dag<V: StateView>(
     }
 }
 
-fn node_record(node: &NodeDefinition, founders: &[Founder]) -> NodeRecord {
+pub(super) fn node_record(node: &NodeDefinition, founders: &[Founder]) -> NodeRecord {
     NodeRecord {
         node: node.node,
         name: node.name.clone(),
@@ -201,7 +204,7 @@ fn node_record(node: &NodeDefinition, founders: &[Founder]) -> NodeRecord {
         store: Bytes::copy_from_slice(&store_of(node.node, founders).0),
         boot_counter: 0,
         boot_id: 0,
-        leaving_since: 0,
+        ..NodeRecord::default()
     }
 }
 
@@ -393,7 +396,8 @@ fn check_new_database(
         everywhere: false,
     };
     let mut dag = state.placement();
-    dag.nodes.retain(|node| !state.node(node.id).is_some_and(NodeRecord::is_leaving));
+    let unsettled = |node: &NodeRecord| node.is_leaving() || node.is_joining();
+    dag.nodes.retain(|node| !state.node(node.id).is_some_and(unsettled));
     placement::place(&dag, &wish).map_err(|reasons| {
         let problems = reasons.iter().map(ToString::to_string).collect();
         Rejection::NoPlacement(Problems { problems })
@@ -512,6 +516,13 @@ fn audited(order: &Order) -> (&'static str, String) {
             ("place control voters", format!("nodes {:?}", order.nodes))
         }
         Order::RemoveNode(order) => ("remove node", format!("node {}", order.node)),
+        Order::AdmitNode(order) => {
+            let node = order.node.as_ref().map_or(0, |node| node.node);
+            let action = if order.replaces { "replace node" } else { "admit node" };
+            (action, format!("node {node}"))
+        }
+        Order::SettleNode(order) => ("settle node", format!("node {}", order.node)),
+        Order::DismissNode(order) => ("dismiss node", format!("node {}", order.node)),
         Order::ReformDatabase(order) => {
             let ReformDatabase { database, node, .. } = order;
             ("form database anew", format!("database {database} from node {node}"))

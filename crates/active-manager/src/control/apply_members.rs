@@ -97,7 +97,17 @@ pub(super) fn remove<V: StateView>(
     if let Some(check) = cannot_go(&state, &node) {
         return Ok(Verdict::failed(check));
     }
-    let mut group = control(&state).clone();
+    forget(change, &state, &node);
+    Ok(Verdict::changed())
+}
+
+/// The node's record and its copy of the control group are gone, and all that was decided about it.
+pub(super) fn forget<V: StateView>(
+    change: &mut Change<'_, V>,
+    state: &ControlState,
+    node: &NodeRecord,
+) {
+    let mut group = control(state).clone();
     group.replicas.retain(|copy| copy.node != node.node);
     put_database(change, &group);
     change.delete(number_key(NODES, node.node));
@@ -106,12 +116,11 @@ pub(super) fn remove<V: StateView>(
     for policy in state.copy_policies.iter().filter(|policy| policy.node == node.node) {
         change.delete(CopyPolicy::key(policy.database, policy.node));
     }
-    Ok(Verdict::changed())
 }
 
 /// The node that an order of the control leader of this term is about.
 #[allow(clippy::type_complexity)]
-fn member<V: StateView>(
+pub(super) fn member<V: StateView>(
     change: &Change<'_, V>,
     at: LogId,
     node: u64,
@@ -129,7 +138,7 @@ fn member<V: StateView>(
     })
 }
 
-fn control(state: &ControlState) -> &DatabaseRecord {
+pub(super) fn control(state: &ControlState) -> &DatabaseRecord {
     state.database(DatabaseId::CONTROL).expect("written with the DAG")
 }
 
@@ -140,15 +149,17 @@ fn cannot_leave(state: &ControlState, node: &NodeRecord) -> Option<FailedCheck> 
     };
     if node.witness {
         let check = failed("data-node", "a witness".into(), "a node that holds databases");
-        return check.map(|check| check.advice("a witness is replaced, not removed"));
+        return check.map(|check| {
+            check.advice("a witness is replaced, not removed: `dagctl witness replace`")
+        });
     }
     let held = held(state, node.id(), |database| database.is_mailbox_database());
     if !held.is_empty() {
         let check = failed("holds-no-copies", format!("copies of {}", held.join(", ")), "none");
         return check.map(|check| check.advice("`dagctl copy remove DB@NODE` takes each away"));
     }
-    if let Some(other) = state.nodes.iter().find(|other| other.is_leaving()) {
-        return failed("one-at-a-time", format!("{} is leaving", other.name), "no other node");
+    if let Some(value) = unsettled(state, None) {
+        return failed("one-at-a-time", value, "no other node");
     }
     let beside =
         |other: &&NodeRecord| !other.witness && other.site == node.site && other.node != node.node;
@@ -159,14 +170,29 @@ fn cannot_leave(state: &ControlState, node: &NodeRecord) -> Option<FailedCheck> 
     None
 }
 
+/// A node, other than this one, that is joining or leaving, for people.
+pub(crate) fn unsettled(state: &ControlState, but: Option<NodeId>) -> Option<String> {
+    let others = state.nodes.iter().filter(|other| Some(other.id()) != but);
+    let found = others.into_iter().find(|other| other.is_leaving() || other.is_joining())?;
+    let does = if found.is_leaving() { "leaving" } else { "joining" };
+    Some(format!("{} is {does}", found.name))
+}
+
 /// Why a node that is leaving cannot be gone yet.
 fn cannot_go(state: &ControlState, node: &NodeRecord) -> Option<FailedCheck> {
+    if !node.is_leaving() {
+        let value = "a member that stays";
+        let check = FailedCheck::new("leaving", &node.name, value, "a node that is leaving");
+        return Some(check);
+    }
+    is_free(state, node)
+}
+
+/// Why a node cannot be taken out: it votes, or holds copies.
+pub(super) fn is_free(state: &ControlState, node: &NodeRecord) -> Option<FailedCheck> {
     let failed = |check: &str, value: String, limit: &str| {
         Some(FailedCheck::new(check, node.name.clone(), value, limit))
     };
-    if !node.is_leaving() {
-        return failed("leaving", "a member that stays".into(), "a node that is leaving");
-    }
     if control(state).replica_on(node.id()).is_some_and(|copy| copy.voter) {
         return failed("no-control-vote", "it votes in the control group".into(), "no vote");
     }

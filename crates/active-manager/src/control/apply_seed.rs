@@ -58,7 +58,8 @@ fn new_seed(
     let database = seedable(state, order.database)?;
     let node = NodeId(order.node);
     let subject = format!("{} on node {node}", database.name);
-    let record = state.node(node).filter(|record| !record.witness && !record.is_leaving());
+    let record = state.node(node).filter(|record| !record.witness);
+    let record = record.filter(|record| !record.is_leaving() && !record.is_joining());
     let Some(record) = record.filter(|record| record.store() != StoreId::NIL) else {
         return Err(FailedCheck::new("data-node", subject, "none", "a data node of this DAG"));
     };

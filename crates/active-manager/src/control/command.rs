@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dag_types::{Boot, GrantId, Lineage, NodeId, StoreId};
 
 use super::activation::{ActivationPolicy, MoveCause, Settings};
-use super::definition::Definition;
+use super::definition::{Definition, NodeDefinition};
 use super::operation::OperationKind;
 
 /// One entry of the control log.
@@ -29,7 +29,7 @@ pub struct Command {
     #[prost(
         oneof = "Order",
         tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 40, 41, 42, \
-                43, 50, 51, 52, 60, 61, 62"
+                43, 50, 51, 52, 53, 54, 55, 60, 61, 62"
     )]
     pub order: Option<Order>,
 }
@@ -112,6 +112,15 @@ pub enum Order {
     /// A node that was leaving is gone.
     #[prost(message, tag = "52")]
     RemoveNode(RemoveNode),
+    /// A node begins to join, or a new store takes the place of a lost one.
+    #[prost(message, tag = "53")]
+    AdmitNode(AdmitNode),
+    /// A node that was joining is settled.
+    #[prost(message, tag = "54")]
+    SettleNode(SettleNode),
+    /// A node that was joining does not join after all.
+    #[prost(message, tag = "55")]
+    DismissNode(DismissNode),
     /// A database whose majority is lost goes on from one copy, in a new generation.
     #[prost(message, tag = "60")]
     ReformDatabase(ReformDatabase),
@@ -244,6 +253,58 @@ pub struct RemoveNode {
     pub node: u64,
     /// The control term of the leader that asks.
     #[prost(uint64, tag = "2")]
+    pub term: u64,
+}
+
+/// See [`Order::AdmitNode`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AdmitNode {
+    /// Who.
+    #[prost(message, optional, tag = "1")]
+    pub node: Option<NodeDefinition>,
+    /// Sixteen bytes: the only store that is this node from now on.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub store: Bytes,
+    /// A node of this number is a member, and its store is lost for good.
+    #[prost(bool, tag = "3")]
+    pub replaces: bool,
+    /// The last opening of the lost store's gate: where it was opened since the checks were made, the
+    /// order is refused.
+    #[prost(message, optional, tag = "4")]
+    pub opening: Option<SeenOpening>,
+    /// The witness that leaves when this one has its vote; 0: none.
+    #[prost(uint64, tag = "5")]
+    pub retires: u64,
+    /// The control term of the leader that asks.
+    #[prost(uint64, tag = "6")]
+    pub term: u64,
+}
+
+/// See [`Order::SettleNode`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SettleNode {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// The control term of the leader that asks.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+}
+
+/// See [`Order::DismissNode`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DismissNode {
+    /// Its number.
+    #[prost(uint64, tag = "1")]
+    pub node: u64,
+    /// Sixteen bytes: its store.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub store: Bytes,
+    /// The witness that stays after all; 0: none.
+    #[prost(uint64, tag = "3")]
+    pub keeps: u64,
+    /// The control term of the leader that asks.
+    #[prost(uint64, tag = "4")]
     pub term: u64,
 }
 

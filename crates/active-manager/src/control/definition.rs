@@ -234,7 +234,7 @@ pub(crate) fn name_problem(what: &str, name: &str) -> String {
     format!("{what}: {name:?} needs 1 to 64 letters, digits, '-' or '_'")
 }
 
-fn is_host_and_port(address: &str) -> bool {
+pub(crate) fn is_host_and_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
     })

@@ -16,6 +16,7 @@
 pub mod activation;
 mod apply;
 mod apply_activation;
+mod apply_joining;
 mod apply_members;
 mod apply_operation;
 mod apply_reform;
@@ -33,6 +34,8 @@ pub use activation::{
     NodePolicy, OpeningRecord, Settings,
 };
 pub use apply::{apply, digest};
+pub(crate) use apply_joining::{address_taken, name_taken};
+pub(crate) use apply_members::unsettled;
 pub use apply_reform::{LEFT_BEHIND, last_opening, openings_of};
 pub(crate) use apply_seed::{object as copy_object, without};
 pub use command::{Command, CreateDag, CreateDatabase, Order, RegisterBoot};

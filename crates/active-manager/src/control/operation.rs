@@ -42,6 +42,12 @@ pub enum OperationKind {
     Hook = 5,
     /// A node leaves for good.
     RemoveNode = 6,
+    /// A node joins.
+    JoinNode = 7,
+    /// A new store takes the place of a node's lost one.
+    ReplaceNode = 8,
+    /// A new witness takes the place of the old one.
+    ReplaceWitness = 9,
     /// A copy is built from another one.
     SeedCopy = 20,
     /// The copies of a database move to another path, one after the other.

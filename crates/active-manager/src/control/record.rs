@@ -223,12 +223,30 @@ pub struct NodeRecord {
     /// The entry of the control log with which it began to leave; 0: it stays.
     #[prost(uint64, tag = "11")]
     pub leaving_since: u64,
+    /// The entry of the control log with which it began to join, or its new store to take the place
+    /// of the old one; 0: it is settled.
+    #[prost(uint64, tag = "12")]
+    pub joining_since: u64,
+    /// While a new store takes the place of the old one: the copy of the control group that was
+    /// there before, which keeps its vote until the new one has it. 0: none.
+    #[prost(uint64, tag = "13")]
+    pub replaced: u64,
 }
 
 impl NodeRecord {
     /// Whether it is about to be removed.
     pub fn is_leaving(&self) -> bool {
         self.leaving_since > 0
+    }
+
+    /// Whether it, or its new store, is not settled yet: nothing is put there.
+    pub fn is_joining(&self) -> bool {
+        self.joining_since > 0
+    }
+
+    /// Whether it was no member before: until it is settled its site has two lists.
+    pub fn is_new(&self) -> bool {
+        self.is_joining() && self.replaced == 0
     }
 
     /// Its number.

@@ -179,10 +179,12 @@ impl ControlState {
         Ok(Registry { chain, sites: sites.collect(), nodes: nodes.collect() })
     }
 
-    /// The data nodes of a site: one list, or the old and the new one while one of them leaves.
-    fn lists(&self, site: &str) -> Vec<BTreeSet<NodeId>> {
+    /// The data nodes of a site: one list, or the old and the new one while one of them joins or
+    /// leaves.
+    pub fn lists(&self, site: &str) -> Vec<BTreeSet<NodeId>> {
         let here = self.nodes.iter().filter(|node| !node.witness && node.site == site);
-        let old: BTreeSet<NodeId> = here.clone().map(NodeRecord::id).collect();
+        let old = here.clone().filter(|node| !node.is_new());
+        let old: BTreeSet<NodeId> = old.map(NodeRecord::id).collect();
         let stay = here.filter(|node| !node.is_leaving());
         let new: BTreeSet<NodeId> = stay.map(NodeRecord::id).collect();
         if old == new { alloc::vec![old] } else { alloc::vec![old, new] }

@@ -174,7 +174,9 @@ fn founding(situation: &Situation<'_>, actions: &mut Vec<Action>) {
                 actions.push(Action::Initialize { database, voters: voters.map(place).collect() });
             }
         }
-        Some(running) if running.leads => actions.push(Action::CreateDag),
+        Some(running) if running.leads && !situation.formation.joined() => {
+            actions.push(Action::CreateDag);
+        }
         Some(_) => {}
     }
 }
@@ -254,6 +256,9 @@ fn members(state: &ControlState, record: &DatabaseRecord, running: &Running) -> 
     if !learners.is_empty() {
         return (!running.joint).then_some(Action::AddLearners { database, learners });
     }
+    if database == DatabaseId::CONTROL && hands_on_later(state, record, running) {
+        return None;
+    }
     let joins =
         |seed: &&SeedRecord| seed.database() == database && seed.phase() == SeedPhase::Joining;
     if state.seeds.iter().any(|seed| joins(&seed)) {
@@ -271,6 +276,14 @@ fn members(state: &ControlState, record: &DatabaseRecord, running: &Running) -> 
     }
     let leaves = !left.is_empty() && !running.joint;
     leaves.then_some(Action::RemoveLearners { database, learners: left })
+}
+
+/// Whether a node's lost store still has a vote that its new one is to get: both change in one step.
+fn hands_on_later(state: &ControlState, record: &DatabaseRecord, running: &Running) -> bool {
+    state.nodes.iter().filter(|node| node.replaced != 0).any(|node| {
+        let votes = record.replica_on(node.id()).is_some_and(|copy| copy.voter);
+        !votes && running.voters.contains(&ReplicaId(node.replaced))
+    })
 }
 
 /// A copy to start.

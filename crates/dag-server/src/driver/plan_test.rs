@@ -408,6 +408,31 @@ fn the_control_groups_voters_and_members_follow_its_log() {
 }
 
 #[test]
+fn a_lost_stores_vote_is_handed_to_the_new_one_in_one_step() {
+    let mut case = leading_control();
+    let next = case.control.as_ref().unwrap().next_replica;
+    case.control.as_mut().unwrap().next_replica += 1;
+    let node = case.control.as_mut().unwrap().nodes.iter_mut().find(|node| node.node == 4).unwrap();
+    (node.joining_since, node.replaced) = (9, 4);
+    let copies = &mut control_record(&mut case).replicas;
+    let copy = copies.iter_mut().find(|copy| copy.node == 4).unwrap();
+    (copy.replica, copy.voter) = (next, false);
+    let database = DatabaseId::CONTROL;
+    let learners = vec![Place { replica: ReplicaId(next), node: NodeId(4) }];
+    assert_eq!(control_actions(&case), [Action::AddLearners { database, learners }]);
+    case.running.get_mut(&database).unwrap().members.insert(ReplicaId(next));
+    assert_eq!(control_actions(&case), [], "the old copy keeps its vote");
+    let copies = &mut control_record(&mut case).replicas;
+    copies.iter_mut().find(|copy| copy.node == 4).unwrap().voter = true;
+    let voters: BTreeSet<ReplicaId> = [1, 2, 3, 5, next].into_iter().map(ReplicaId).collect();
+    let change = Action::ChangeVoters { database, voters: voters.clone() };
+    assert_eq!(control_actions(&case), [change]);
+    case.running.get_mut(&database).unwrap().voters = voters;
+    let left = Action::RemoveLearners { database, learners: BTreeSet::from([ReplicaId(4)]) };
+    assert_eq!(control_actions(&case), [left]);
+}
+
+#[test]
 fn a_new_control_leader_changes_no_members_by_a_state_of_before_its_term() {
     let mut case = leading_control();
     control_record(&mut case).replicas.retain(|copy| copy.node != 4);

@@ -7,6 +7,8 @@ mod carry;
 mod deep;
 mod formation;
 mod gates;
+mod join_plan;
+mod joining;
 mod lint;
 mod listing;
 mod members;
@@ -253,6 +255,21 @@ impl DagAdminService for AdminServer {
     ) -> Result<Response<api::RemoveNodeResponse>, Status> {
         let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
         respond(self.remove_node(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn join_node(
+        &self,
+        request: Request<api::JoinNodeRequest>,
+    ) -> Result<Response<api::JoinNodeResponse>, Status> {
+        let (deadline, asker) = (self.deadline(&request), asker(&request, |r| &r.reason));
+        respond(self.join_node(request.into_inner(), asker, deadline).await)
+    }
+
+    async fn join_dag(
+        &self,
+        request: Request<api::JoinDagRequest>,
+    ) -> Result<Response<api::JoinDagResponse>, Status> {
+        respond(self.join(request.into_inner()).await)
     }
 
     async fn reform_database(

@@ -331,8 +331,8 @@ impl Creation<'_> {
                     failure.why(format!("node {} is {}", node.name, state_name(answer.state())));
             }
             return Err(failure
-                .why("a node that is empty while others are members has lost its disk; it comes back by reseeding, not by creation")
-                .next("dagctl status"));
+                .why("a node that is empty while others are members has lost its disk; it comes back by replacement, not by creation")
+                .next("dagctl node replace NODE"));
         }
         match ids.as_slice() {
             [] => Ok(*uuid::Uuid::new_v4().as_bytes()),

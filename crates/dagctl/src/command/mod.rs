@@ -9,6 +9,7 @@ pub mod events;
 pub mod export;
 pub mod follow;
 pub mod gate;
+pub mod joining;
 pub mod lint;
 pub mod local;
 pub mod mail;

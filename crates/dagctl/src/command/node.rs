@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::admin::{Admin, Client};
 use crate::command::follow::{self, OperationLine};
-use crate::command::{members, seed};
+use crate::command::{joining, members, seed};
 use crate::failure::Failure;
 use crate::names::Names;
 use crate::output::Form;
@@ -65,6 +65,10 @@ pub enum Node {
     },
     /// Take a node out of the DAG for good; it holds no copies any more, and may be dead
     Remove(members::RemoveArgs),
+    /// Let a new node join; it runs with an empty root folder (Exchange: Add-DatabaseAvailabilityGroupServer)
+    Join(joining::JoinArgs),
+    /// Let a new, empty machine take the place of a node that is lost for good
+    Replace(joining::ReplaceArgs),
     /// Databases may become active there again
     Allow {
         /// The node
@@ -128,6 +132,11 @@ pub async fn run(
             return drain(&node, wish, &reason, (admin, patience, form)).await;
         }
         Node::Remove(args) => return members::remove(args, admin, patience, form).await,
+        Node::Join(args) => return joining::join(args, admin, patience, form).await,
+        Node::Replace(args) => {
+            let number = names.number(&args.node)?;
+            return joining::replace(args, number, admin, patience, form).await;
+        }
         Node::Limit { node, maximum_active, preferred_active, reason } => {
             let node_id = names.number(&node)?;
             let limits = NodeLimits { node_id, maximum_active, preferred_active };

@@ -48,10 +48,14 @@ impl Dialer {
         let mut pipe = self.link.connect(to, kind).await?;
         let said = self.registry.local();
         send_hello(&pipe.sender, &said, kind, to).await?;
-        let hello = first_hello(&mut pipe).await.inspect_err(|error| {
-            if let LinkError::Refused(Refusal::OlderLineage { newest }) = error {
+        let hello = first_hello(&mut pipe).await.inspect_err(|error| match error {
+            LinkError::Refused(Refusal::OlderLineage { newest }) => {
                 self.registry.refused_by(newest);
             }
+            LinkError::Refused(why @ (Refusal::UnknownStore | Refusal::UnknownNode { .. })) => {
+                self.registry.not_counted_by(to, why);
+            }
+            _ => {}
         })?;
         let (peer, answered) = peer::check_hello(&hello, &*self.registry)?;
         if peer.node != to || answered != kind {

@@ -112,6 +112,7 @@ impl AdminServer {
                 Plan::Rebalance(planned) => self.carry_rebalance(carrying, planned).await,
                 Plan::Paths(planned) => self.carry_paths(carrying, planned).await,
                 Plan::Leave(planned) => self.carry_leave(carrying, planned).await,
+                Plan::Join(planned) => self.carry_join(carrying, planned).await,
                 Plan::Hook(run) => self.carry_hook(carrying, run).await,
                 Plan::Reform(planned) => self.carry_reform(carrying, planned).await,
             }

@@ -33,6 +33,14 @@ impl AdminServer {
         Ok(api::FormDagResponse { node, state, changed })
     }
 
+    pub(super) async fn join(
+        &self,
+        request: api::JoinDagRequest,
+    ) -> Result<api::JoinDagResponse, Problem> {
+        let changed = self.advance(move |stage, own| stage.join(own, &request)).await?;
+        Ok(api::JoinDagResponse { node: Some(self.identity()), changed })
+    }
+
     /// A round of creation waits for the disk, so it is done beside the runtime.
     async fn advance(
         &self,

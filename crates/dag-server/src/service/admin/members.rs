@@ -38,12 +38,12 @@ use crate::status;
 
 const CONTROL: DatabaseId = DatabaseId::CONTROL;
 /// How long what a step asked for may take to come about.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What a step came to: the inner error is the step's own and goes on record; the outer one means
 /// that this node lets go.
-type Came = Result<Result<String, String>, Problem>;
+pub(super) type Came = Result<Result<String, String>, Problem>;
 
 impl AdminServer {
     pub(super) async fn remove_node(
@@ -121,7 +121,13 @@ impl AdminServer {
                 let listed = |office: &Office, status: &GroupStatus| {
                     stays || list_is_on_disk(&office.state, status, node, own)
                 };
-                self.until(at, "the site's list is on more than half of its nodes", listed).await
+                self.until(
+                    at,
+                    "the site's list is on more than half of its nodes",
+                    PATIENCE,
+                    listed,
+                )
+                .await
             }
             LeaveStep::Voters(nodes) => {
                 let order = PlaceControlVoters { nodes: nodes.clone(), term: at.term };
@@ -129,7 +135,8 @@ impl AdminServer {
                     return Ok(Err(why));
                 }
                 let vote = |_: &Office, status: &GroupStatus| votes_of(status) == sorted(nodes);
-                self.until(at, "exactly these nodes vote in the control group", vote).await
+                self.until(at, "exactly these nodes vote in the control group", PATIENCE, vote)
+                    .await
             }
             LeaveStep::Directory => self.leave_directory(at, node).await,
             LeaveStep::Remove => {
@@ -142,7 +149,8 @@ impl AdminServer {
                 }
                 // From here on there is no way back: members follow the record by themselves.
                 let gone = |_: &Office, status: &GroupStatus| left(status, node);
-                let came = self.until(at, "the control group has no copy there", gone).await?;
+                let came =
+                    self.until(at, "the control group has no copy there", PATIENCE, gone).await?;
                 Ok(Ok(came.unwrap_or_else(|late| late)))
             }
         }
@@ -163,11 +171,15 @@ impl AdminServer {
             let group = self.node.group(DatabaseId::DIRECTORY);
             group.is_err() || group.is_ok_and(|group| left(&group.status(), node))
         };
-        self.until(at, "the directory has no copy there", gone).await
+        self.until(at, "the directory has no copy there", PATIENCE, gone).await
     }
 
     /// An order of the operation. What the control log refuses is the step's own failure.
-    async fn order_at(&self, at: &Carrying, order: Order) -> Result<Result<(), String>, Problem> {
+    pub(super) async fn order_at(
+        &self,
+        at: &Carrying,
+        order: Order,
+    ) -> Result<Result<(), String>, Problem> {
         match self.order(order, &at.asker).await {
             Ok(_) => Ok(Ok(())),
             Err(refused) if is_refusal(refused.reason) => Ok(Err(refused.message)),
@@ -176,20 +188,21 @@ impl AdminServer {
     }
 
     /// Waits until something is reached, while this node leads.
-    async fn until(
+    pub(super) async fn until(
         &self,
         at: &Carrying,
         what: &str,
+        patience: Duration,
         reached: impl Fn(&Office, &GroupStatus) -> bool,
     ) -> Came {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience;
         loop {
             let (office, _) = self.record(at).await?;
             if reached(&office, &self.node.group(CONTROL)?.status()) {
                 return Ok(Ok(what.to_owned()));
             }
             if Instant::now() >= end {
-                return Ok(Err(format!("not so within {} s: {what}", PATIENCE.as_secs())));
+                return Ok(Err(format!("not so within {} s: {what}", patience.as_secs())));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -234,40 +247,48 @@ fn list_is_on_disk(
     let Some(record) = state.node(leaving).filter(|record| record.leaving_since > 0) else {
         return false;
     };
-    let has = |node: NodeId| {
-        let matched = match node == own {
-            true => status.durable,
-            false => {
-                let known = status.followers.iter().find(|follower| follower.node == node);
-                known.and_then(|follower| follower.matched)
-            }
-        };
-        matched.is_some_and(|at| at.index >= record.leaving_since)
+    on_both_lists(state, status, &record.site, record.leaving_since, own)
+}
+
+/// Whether more than half of each list of a site has an entry on disk.
+pub(super) fn on_both_lists(
+    state: &ControlState,
+    status: &GroupStatus,
+    site: &str,
+    entry: u64,
+    own: NodeId,
+) -> bool {
+    let has = |node: NodeId| match node == own {
+        true => status.durable.is_some_and(|at| at.index >= entry),
+        false => matched(status, node).is_some_and(|index| index >= entry),
     };
-    let site = state.nodes.iter().filter(|node| !node.witness && node.site == record.site);
-    let old: Vec<NodeId> = site.map(NodeRecord::id).collect();
-    let new: Vec<NodeId> = old.iter().copied().filter(|node| *node != leaving).collect();
-    [old, new].iter().all(|list| {
+    state.lists(site).iter().all(|list| {
         let durable = list.iter().filter(|node| has(**node)).count();
         durable > list.len() / 2
     })
 }
 
+/// Up to where the copy on a node surely has the leader's log on its disk.
+pub(super) fn matched(status: &GroupStatus, node: NodeId) -> Option<u64> {
+    let known = status.followers.iter().find(|follower| follower.node == node);
+    known.and_then(|follower| follower.matched).map(|at| at.index)
+}
+
 /// The nodes that vote, once no change is under way.
-fn votes_of(status: &GroupStatus) -> Option<Vec<u64>> {
+pub(super) fn votes_of(status: &GroupStatus) -> Option<Vec<u64>> {
     let voters = status.members.iter().filter(|member| member.voter).map(|member| member.node.0);
     let mut voters: Vec<u64> = voters.collect();
     voters.sort_unstable();
     (!status.joint).then_some(voters)
 }
 
-fn sorted(nodes: &[u64]) -> Option<Vec<u64>> {
+pub(super) fn sorted(nodes: &[u64]) -> Option<Vec<u64>> {
     let mut nodes = nodes.to_vec();
     nodes.sort_unstable();
     Some(nodes)
 }
 
-fn left(status: &GroupStatus, node: NodeId) -> bool {
+pub(super) fn left(status: &GroupStatus, node: NodeId) -> bool {
     !status.joint && status.members.iter().all(|member| member.node != node)
 }
 

@@ -284,7 +284,7 @@ fn operation(
     let request = plan.as_ref().map_or("", |plan| match plan {
         Plan::Move(planned) => planned.request.as_str(),
         Plan::Evacuate(_) | Plan::Rebalance(_) | Plan::Paths(_) => "",
-        Plan::Leave(_) | Plan::Hook(_) | Plan::Reform(_) => "",
+        Plan::Leave(_) | Plan::Join(_) | Plan::Hook(_) | Plan::Reform(_) => "",
     });
     let steps = known.steps.iter().map(|step| api::OperationStep {
         step: step.step,

@@ -9,6 +9,8 @@ use active_manager::reform;
 use active_manager::removal::MEMBERS;
 use serde::{Deserialize, Serialize};
 
+pub use super::join_plan::{Join, JoinStep, Place};
+
 /// What an operation shall come to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -23,6 +25,8 @@ pub enum Plan {
     Paths(Paths),
     /// A node leaves the DAG.
     Leave(Leave),
+    /// A node joins the DAG, or takes another's place.
+    Join(Join),
     /// An executable is run because something happened.
     Hook(HookRun),
     /// A database whose majority is lost goes on from one copy.
@@ -218,6 +222,7 @@ impl Plan {
             Self::Rebalance(_) => OperationKind::Rebalance,
             Self::Paths(_) => OperationKind::MovePath,
             Self::Leave(_) => OperationKind::RemoveNode,
+            Self::Join(planned) => planned.kind(),
             Self::Hook(_) => OperationKind::Hook,
             Self::Reform(_) => OperationKind::ReformDatabase,
         }
@@ -231,7 +236,7 @@ impl Plan {
             Self::Rebalance(_) => "balance".into(),
             // Its parts hold the database itself, one after the other.
             Self::Paths(planned) => format!("path of database {}", planned.database),
-            Self::Leave(_) => MEMBERS.into(),
+            Self::Leave(_) | Self::Join(_) => MEMBERS.into(),
             Self::Reform(planned) => reform::object(planned.database),
             // Each of its own: hooks never wait for each other.
             Self::Hook(run) => {
@@ -267,6 +272,7 @@ impl Plan {
                 format!("{name} to {path} on nodes {}", list(nodes))
             }
             Self::Leave(planned) => planned.all_words().join(", "),
+            Self::Join(planned) => planned.all_words().join(", "),
             Self::Reform(planned) => {
                 let Reform { name, generation, node, verdict, .. } = planned;
                 format!(
@@ -455,7 +461,7 @@ impl Paths {
     }
 }
 
-fn list(nodes: &[u64]) -> String {
+pub(super) fn list(nodes: &[u64]) -> String {
     nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

@@ -92,11 +92,14 @@ impl AdminServer {
 
     /// How the node stands, in words, and the command that helps.
     fn message(&self, stage: &Stage) -> String {
+        if let Some((peer, why)) = self.not_counted() {
+            return format!("Member by its own disk, and not counted: node {peer} says: {why}.");
+        }
         match stage {
             Stage::Unprovisioned => format!(
-                "This node's store is empty and belongs to no DAG. A new DAG: {}. If this node was \
-                 a member, its disk was lost or exchanged: do not create anything, it comes back \
-                 by reseeding.",
+                "This node's store is empty and belongs to no DAG. A new DAG: {}. Into a DAG that \
+                 there is: dagctl node join. If this node was a member, its disk was lost or \
+                 exchanged: do not create anything; dagctl node replace brings it back.",
                 status::CREATE
             ),
             Stage::Prepared(_) => {
@@ -111,6 +114,10 @@ impl AdminServer {
             }
             Stage::Member(_) => "Member.".into(),
         }
+    }
+
+    fn not_counted(&self) -> Option<(NodeId, String)> {
+        self.node.member().ok()?.peers.not_counted()
     }
 
     fn is_leaving(&self) -> bool {

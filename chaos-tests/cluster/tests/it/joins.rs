@@ -1,0 +1,321 @@
+//! Nodes that come to belong to the DAG: new ones, those with a new disk, and a witness that follows
+//! another; what is refused, and control leaders that die on the way.
+
+use std::net::SocketAddr;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use cluster::ask;
+use cluster::trial::{Promise, Trial, now};
+use cluster::work::{Load, Work};
+use history::event::Phase;
+use serde_json::Value;
+use testkit::ready::get_node;
+use testkit::scratch::{Scratch, ScratchCluster};
+
+use crate::members::{led_by_another, misses, nodes};
+use crate::seeding::{every_mail_is_there, fill};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Starts a machine more, with an empty store. Gives where it listens for operators.
+async fn machine(
+    cluster: &mut ScratchCluster,
+    like: &str,
+    name: &str,
+    id: u64,
+) -> anyhow::Result<SocketAddr> {
+    cluster.add(like, name, id)?;
+    cluster.restart(&[name.to_owned()]).await?;
+    Ok(cluster.node(name)?.admin)
+}
+
+fn words(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
+
+/// All operations of a kind.
+fn joins(cluster: &ScratchCluster, kind: &str) -> anyhow::Result<Vec<Value>> {
+    let known = ask::json(cluster, "ops list")?;
+    let known = known.as_array().context("operations are a list")?;
+    Ok(known.iter().filter(|known| known["kind"] == kind).cloned().collect())
+}
+
+/// The newest operation of a kind once it is as wanted.
+fn operation(
+    cluster: &ScratchCluster,
+    kind: &str,
+    what: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> anyhow::Result<Value> {
+    let end = Instant::now() + 2 * SOON;
+    loop {
+        // While nobody leads, nobody is asked in vain: any node answers.
+        let last = joins(cluster, kind).ok().and_then(|known| known.last().cloned());
+        if let Some(known) = last.as_ref().filter(|known| wanted(known)) {
+            return Ok(known.clone());
+        }
+        ensure!(Instant::now() < end, "{what}: never so: {last:#?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn steps(known: &Value) -> usize {
+    known["steps"].as_array().map_or(0, Vec::len)
+}
+
+/// Healthy, with so many nodes and control voters.
+fn whole(count: usize, voters: usize) -> impl Fn(&Value) -> bool {
+    move |status| {
+        let voting = status["control_voters"].as_array().map_or(0, Vec::len);
+        status["healthy"] == true && nodes(status).len() == count && voting == voters
+    }
+}
+
+/// A machine that nobody counts any more: by its own word its gate never opens.
+async fn stays_out(cluster: &ScratchCluster, machine: &str, name: &str) -> anyhow::Result<()> {
+    let admin = cluster.node(machine)?.admin.to_string();
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        let said =
+            cluster.try_dagctl(["gate", "explain", "--nodes", admin.as_str(), "-o", "json"])?;
+        let known: Value = serde_json::from_slice(&said.stdout).with_context(|| words(&said))?;
+        let gates = known["gates"].as_array().into_iter().flatten();
+        let mut own = gates.filter(|gate| gate["node"] == name).map(|gate| &gate["state"]);
+        ensure!(own.all(|state| state != "open"), "{machine} opened its gate: {known:#}");
+        if Instant::now() >= end {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_joined() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let promise = Promise {
+        reproduce: "cargo test --release -p cluster node_joined",
+        faults: &["node joined"],
+        acknowledged_min: 50,
+    };
+    let mut trial = Trial::begin(Scratch::shape("three-node"), &["DB1"], promise).await?;
+    let work = Work::begin(&trial, &Load { mailboxes: 3, ..Load::default() }).await?;
+    work.progress(100, Duration::from_secs(30)).await?;
+    trial.phase(Phase::Faults)?;
+    let from = now();
+    let at = machine(&mut trial.cluster, "n3", "n4", 4).await?;
+    // What does not fit is refused, and says what was found.
+    for (command, check) in [
+        (format!("node join n5 --address {at} --site alpha"), "node-name"),
+        (format!("node join n4 --address {at} --site nowhere"), "site-known"),
+        ("node join n4 --address 127.0.0.1:1 --site alpha".to_owned(), "node-answers"),
+        ("node replace n2".to_owned(), "old-silent"),
+    ] {
+        ask::refused_by_check(&trial.cluster, &command, check)?;
+    }
+    let join = format!("node join n4 --address {at} --site alpha");
+    let planned = trial.cluster.try_dagctl(format!("{join} --plan").split_whitespace())?;
+    ensure!(planned.status.code() == Some(10), "{planned:?}");
+    for part in ["on the list of site alpha", "which DAG it belongs to", "site-list"] {
+        ensure!(words(&planned).contains(part), "{}", words(&planned));
+    }
+    ensure!(joins(&trial.cluster, "JoinNode")?.is_empty(), "a plan is no operation");
+    let done = ask::json(&trial.cluster, &format!("{join} --reason growing --timeout 90"))?;
+    ensure!(done["member"] == true && done["was_so"] == false, "{done:#}");
+    let again = ask::json(&trial.cluster, &join)?;
+    ensure!(again["was_so"] == true && again["operation"].is_null(), "{again:#}");
+    ensure!(joins(&trial.cluster, "JoinNode")?.len() == 1, "twice is once");
+    // An even number of nodes: three of them vote.
+    let status = ask::wait_for(&trial.cluster, "four nodes", SOON, whole(4, 3))?;
+    ensure!(ask::copy_status(&status, "directory", "n4").is_some(), "{status:#}");
+    let events = trial.cluster.dagctl(["events", "--last", "1000"])?;
+    for part in ["admit node", "settle node", "growing"] {
+        ensure!(events.contains(part), "{part}: {events}");
+    }
+    // It takes a copy, and serves.
+    let added = ask::json(&trial.cluster, "copy add DB1@n4 --follow --timeout 90")?;
+    ensure!(added["state"] == "Done", "{added:#}");
+    let spare = ask::passive(&trial.cluster, "DB1")?;
+    trial.cluster.dagctl(["copy", "remove", &format!("DB1@{spare}")])?;
+    ask::wait_for(&trial.cluster, "healthy", SOON, whole(4, 3))?;
+    trial.cluster.dagctl(["db", "move", "DB1", "--to", "n4"])?;
+    ensure!(ask::active(&trial.cluster, "DB1")? == "n4");
+    work.progress(50, Duration::from_secs(30)).await?;
+    // And one of the others may be lost.
+    trial.cluster.kill(&spare)?;
+    work.progress(50, Duration::from_secs(30)).await?;
+    trial.cluster.restart(std::slice::from_ref(&spare)).await?;
+    trial.fault("node joined", &["n4".to_owned()], from, Some(now()))?;
+    trial.phase(Phase::After)?;
+    work.progress(100, SOON).await?;
+    work.stop().await?;
+    ask::wait_for(&trial.cluster, "healthy", SOON, whole(4, 3))?;
+    trial.judge()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_another_dag_does_not_join_and_an_empty_one_does_not_replace_a_live_one()
+-> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let mut cluster = Scratch::shape("three-node").formed().await?;
+    let other = Scratch::shape("single-node").formed().await?;
+    ask::wait_healthy(&cluster, SOON)?;
+    let foreign = other.node("n1")?.admin;
+    let join = format!("node join n1 --address {foreign} --site alpha");
+    ask::refused_by_check(&cluster, &join, "other-dag")?;
+    // An empty machine with a live node's number is no replacement for it.
+    let at = machine(&mut cluster, "n2", "n2-new", 2).await?;
+    let join = format!("node join n2-new --address {at} --site alpha");
+    ask::refused_by_check(&cluster, &join, "number-free")?;
+    let replace = format!("node replace n2 --address {at}");
+    ask::refused_by_check(&cluster, &replace, "node-name")?;
+    ask::refused_by_check(&cluster, &format!("witness replace --to {at}"), "witness")?;
+    let status = ask::wait_healthy(&cluster, SOON)?;
+    ensure!(nodes(&status).len() == 3 && joins(&cluster, "JoinNode")?.is_empty(), "{status:#}");
+    Ok(())
+}
+
+/// Kills the control leader while a step of a join is under way, brings it back, and sees it through.
+async fn killed_at(step: usize, witness: bool) -> anyhow::Result<bool> {
+    let (shape, like) = if witness { ("two-site", "b2") } else { ("three-node", "n3") };
+    let mut cluster = Scratch::shape(shape).formed().await?;
+    cluster.dagctl(["db", "create", "DB1"])?;
+    ask::wait_healthy(&cluster, SOON)?;
+    let id = cluster.nodes().len() as u64 + 1;
+    let at = machine(&mut cluster, like, "x", id).await?;
+    let leader = ask::control_leader(&cluster)?;
+    let place = if witness { "--site third --witness" } else { "--site alpha" };
+    let join = format!("node join x --address {at} {place} --timeout 90");
+    let joining = ask::begin(&cluster, &join)?;
+    operation(&cluster, "JoinNode", "the step is begun", |known| steps(known) >= step)?;
+    cluster.kill(&leader)?;
+    let met = joins(&cluster, "JoinNode")?.last().map_or(0, steps) == step;
+    let ended = operation(&cluster, "JoinNode", "it ended", |known| known["ended"].is_string())?;
+    ensure!(ended["state"] == "Done", "killed at step {step}: {ended:#}");
+    cluster.restart(std::slice::from_ref(&leader)).await?;
+    drop(joining.wait_with_output()?);
+    let (count, voters) = if witness { (5, 5) } else { (4, 3) };
+    ask::wait_for(&cluster, "it belongs to them", SOON, whole(count, voters))?;
+    let again = ask::json(&cluster, &join)?;
+    ensure!(again["was_so"] == true, "{again:#}");
+    Ok(met)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_goes_on_when_its_control_leader_is_killed_at_any_step() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let mut met = Vec::new();
+    // A witness gets a vote, a data node a copy of the directory: all steps that there are.
+    for step in 1..=5 {
+        met.push(killed_at(step, true).await?);
+    }
+    met.push(killed_at(5, false).await?);
+    // Steps take some tens of milliseconds, so a kill may come one step late; not all of them.
+    ensure!(met.contains(&true), "every kill came after its step: {met:?}");
+    Ok(())
+}
+
+/// Repeats a command while its refusal passes by itself.
+async fn once_over(cluster: &ScratchCluster, command: &str, check: &str) -> anyhow::Result<Output> {
+    let end = Instant::now() + SOON;
+    loop {
+        let output = cluster.try_dagctl(command.split_whitespace())?;
+        if !words(&output).contains(check) || Instant::now() >= end {
+            return Ok(output);
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_replaced() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    const MAILS: u64 = 12;
+    let mut cluster = Scratch::shape("three-node").formed().await?;
+    cluster.dagctl(["db", "create", "DB1"])?;
+    ask::wait_healthy(&cluster, SOON)?;
+    fill(&cluster, MAILS).await?;
+    let lost = ask::active(&cluster, "DB1")?;
+    let number = cluster.node(&lost)?.id;
+    cluster.kill(&lost)?;
+    let root = cluster.node(&lost)?.folder.clone();
+    let aside = root.with_file_name("returns");
+    std::fs::rename(&root, &aside)?;
+    ask::refused_by_check(&cluster, &format!("node replace {lost}"), "node-answers")?;
+    // The new machine has the name, the number and the address of the lost one.
+    cluster.restart(std::slice::from_ref(&lost)).await?;
+    ask::wait_for(&cluster, "it is missed", SOON, |status| misses(status, &lost))?;
+    let plan = format!("node replace {lost} --plan");
+    let planned = once_over(&cluster, &plan, "takeover-wait: found").await?;
+    ensure!(planned.status.code() == Some(10), "{}", words(&planned));
+    ensure!(words(&planned).contains("build a copy of DB1"), "{}", words(&planned));
+    let replace = format!("node replace {lost} --reason burnt --timeout 120");
+    let done = ask::json(&cluster, &replace)?;
+    ensure!(done["member"] == true, "{done:#}");
+    ask::wait_for(&cluster, "healthy", SOON, whole(3, 3))?;
+    ask::expect_equal(&cluster, "DB1", 3)?;
+    every_mail_is_there(&cluster, MAILS).await?;
+    let again = ask::json(&cluster, &replace)?;
+    ensure!(again["was_so"] == true, "{again:#}");
+    // The old disk comes back elsewhere: nobody counts it, and it says why.
+    cluster.add(&lost, "returns", number)?;
+    cluster.restart(&["returns".to_owned()]).await?;
+    stays_out(&cluster, "returns", &lost).await?;
+    let said = get_node(cluster.node("returns")?.admin).await?.message;
+    ensure!(said.contains("is not the registered one"), "it says why: {said}");
+    ask::wait_for(&cluster, "still whole", SOON, whole(3, 3))?;
+    cluster.kill("returns")?;
+    // The new store counts: another node may be lost.
+    let other = cluster.names().into_iter().find(|name| *name != lost && name != "returns");
+    let other = other.context("three nodes")?;
+    cluster.kill(&other)?;
+    ask::wait_for(&cluster, "it is missed", SOON, |status| misses(status, &other))?;
+    ensure!(ask::active(&cluster, "DB1")? != other);
+    every_mail_is_there(&cluster, MAILS).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn witness_replaced() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let mut cluster = Scratch::shape("two-site-witness").formed().await?;
+    cluster.dagctl(["db", "create", "DB1"])?;
+    ask::wait_healthy(&cluster, SOON)?;
+    fill(&cluster, 3).await?;
+    led_by_another(&mut cluster, "w").await?;
+    cluster.kill("w")?;
+    ask::wait_for(&cluster, "it is missed", SOON, |status| misses(status, "w"))?;
+    let at = machine(&mut cluster, "w", "w2", 6).await?;
+    let join = format!("node join w2 --address {at} --site third-place --witness");
+    ask::refused_by_check(&cluster, &join, "one-witness")?;
+    let replace = format!("witness replace --to w2/{at} --timeout 90");
+    let planned = cluster.try_dagctl(format!("{replace} --plan").split_whitespace())?;
+    ensure!(planned.status.code() == Some(10), "{}", words(&planned));
+    let done = ask::json(&cluster, &replace)?;
+    ensure!(done["member"] == true, "{done:#}");
+    let follows = |name: &'static str, gone: &'static str| {
+        move |status: &Value| {
+            let voters = status["control_voters"].as_array().cloned().unwrap_or_default();
+            let votes = voters.iter().any(|voter| voter == name);
+            votes && whole(5, 5)(status) && !nodes(status).iter().any(|known| known == gone)
+        }
+    };
+    ask::wait_for(&cluster, "the new one votes", SOON, follows("w2", "w"))?;
+    let again = ask::json(&cluster, &replace)?;
+    ensure!(again["was_so"] == true, "{again:#}");
+    // The old one comes back and is none of them; with a site lost, the new one's vote counts.
+    cluster.restart(&["w".to_owned()]).await?;
+    cluster.kill_all(&["b1".to_owned(), "b2".to_owned()])?;
+    ask::wait_for(&cluster, "they are missed", SOON, |status| misses(status, "b1"))?;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    every_mail_is_there(&cluster, 3).await?;
+    cluster.restart(&["b1".to_owned(), "b2".to_owned()]).await?;
+    ask::wait_for(&cluster, "whole", SOON, follows("w2", "w"))?;
+    // One that is alive is followed in the same way.
+    let at = machine(&mut cluster, "w", "w3", 7).await?;
+    let done = ask::json(&cluster, &format!("witness replace --to {at} --timeout 90"))?;
+    ensure!(done["member"] == true, "{done:#}");
+    ask::wait_for(&cluster, "the third one votes", SOON, follows("w3", "w2"))?;
+    Ok(())
+}
