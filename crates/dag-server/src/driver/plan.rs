@@ -271,11 +271,26 @@ fn members(state: &ControlState, record: &DatabaseRecord, running: &Running) -> 
     let admitted = voting.clone().any(|copy| copy.seeded && !running.voters.contains(&copy.id()));
     // The voters of a database are changed where it is active, as a step of a move.
     let admitted = admitted || database == DatabaseId::CONTROL;
-    if voters != running.voters && (admitted || !left.is_empty()) {
+    let differ = voters != running.voters && (admitted || !left.is_empty());
+    if differ || half_changed(state, database, &voters, running) {
         return Some(Action::ChangeVoters { database, voters });
     }
     let leaves = !left.is_empty() && !running.joint;
     leaves.then_some(Action::RemoveLearners { database, learners: left })
+}
+
+/// Whether a change of the voters was left in its middle: both sets together are those that are
+/// wanted, and whoever led before is gone. Raft goes on with both, and nobody else would end it.
+fn half_changed(
+    state: &ControlState,
+    database: DatabaseId,
+    voters: &BTreeSet<ReplicaId>,
+    running: &Running,
+) -> bool {
+    // A move changes the voters of its database by itself, and ends what an earlier leader began.
+    let object = format!("database {}", database.0);
+    let moves = || state.running().any(|known| known.object == object);
+    running.joint && *voters == running.voters && !moves()
 }
 
 /// Whether a node's lost store still has a vote that its new one is to get: both change in one step.

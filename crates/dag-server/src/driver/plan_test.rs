@@ -1,7 +1,9 @@
 //! Situations and what they ask for.
 
 use active_manager::control::command::Founder;
-use active_manager::control::{Command, CreateDag, CreateDatabase, Order, RegisterBoot, apply};
+use active_manager::control::{
+    Command, CreateDag, CreateDatabase, Operation, OperationState, Order, RegisterBoot, apply,
+};
 use bytes::Bytes;
 use dag_api::admin::v1 as api;
 use dag_types::{LogId, Write};
@@ -405,6 +407,25 @@ fn the_control_groups_voters_and_members_follow_its_log() {
     control_record(&mut case).replicas.retain(|copy| copy.node != 4);
     let left = Action::RemoveLearners { database, learners: BTreeSet::from([ReplicaId(4)]) };
     assert_eq!(control_actions(&case), [left]);
+}
+
+#[test]
+fn a_change_of_voters_that_a_leader_left_half_done_is_ended_by_the_next_one() {
+    let mut case = leading_control();
+    let running = case.running.get_mut(&DatabaseId::CONTROL).unwrap();
+    running.joint = true;
+    let voters = running.voters.clone();
+    let change = Action::ChangeVoters { database: DatabaseId::CONTROL, voters };
+    assert_eq!(control_actions(&case), [change]);
+    // That of a database that is being moved is the move's.
+    let mut case = Case::settled(1);
+    case.runs(DB1, |running| (running.leads, running.joint) = (true, true));
+    assert!(matches!(about_db1(&case)[..], [Action::ChangeVoters { .. }]));
+    let object = format!("database {}", DB1.0);
+    let state = OperationState::Running.into();
+    let moved = Operation { operation: 7, object, state, ..Operation::default() };
+    case.control.as_mut().unwrap().operations.push(moved);
+    assert_eq!(about_db1(&case), []);
 }
 
 #[test]
