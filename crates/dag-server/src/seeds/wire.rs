@@ -252,3 +252,90 @@ mod tests {
         assert_eq!(read_reply(pb::SeedReply { reply: manifest }), None);
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use fuzzing::{Target, answer};
+    use prost::Message as _;
+
+    use super::*;
+
+    fn asked() -> Vec<Request> {
+        let checkpoint = CheckpointId(7 << 100);
+        let key = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let delta = |ask| Request::Delta { checkpoint, ask };
+        vec![
+            Request::Open { known: Some(checkpoint) },
+            Request::Read { checkpoint, file: 3, range: 9 },
+            delta(DeltaRequest::Sums { from: key("a") }),
+            delta(DeltaRequest::List { from: key("a"), to: key("b") }),
+            delta(DeltaRequest::Bodies { keys: vec![key("a"), key("b")] }),
+            delta(DeltaRequest::Rows { from: key("a"), to: key("b") }),
+        ]
+    }
+
+    fn answered() -> Vec<Reply> {
+        let key = |text: &'static str| Bytes::from_static(text.as_bytes());
+        let given = |content| Reply::Delta(DeltaReply::new(content));
+        let sum = Sum { from: key("a"), to: key("b"), count: 3, digest: [4; 16] };
+        let listed = Listed { key: key("a"), digest: [5; 16], bytes: 9 };
+        let row = (key("a"), key("mail"));
+        vec![
+            Reply::Frame(Frame::new(1, 4, key("mail"), Some([5; 32]))),
+            Reply::Digests { file: 2, ranges: vec![[1; 32], [2; 32]] },
+            Reply::Refused(Refusal::Busy),
+            given(DeltaContent::Sums(vec![sum])),
+            given(DeltaContent::List(vec![listed])),
+            given(DeltaContent::Bodies(vec![row.clone()])),
+            given(DeltaContent::Rows { rows: vec![row], to: Some(key("c")) }),
+        ]
+    }
+
+    /// What it was, without what it held.
+    fn kind(of: &impl std::fmt::Debug) -> u64 {
+        answer(&format!("{of:?}").chars().take(40).collect::<String>())
+    }
+
+    fn sent(frame: pb::Frame) -> Vec<u8> {
+        frame.encode_to_vec()
+    }
+
+    #[test]
+    fn what_is_asked_or_answered_is_understood_as_it_was_meant_or_not_at_all() {
+        let to = |asked: &Request| request(DatabaseId(16), ReplicaId(9), 100, asked);
+        let asked = asked().iter().map(to).map(sent).collect::<Vec<_>>();
+        let answered = answered().into_iter().map(reply).map(sent).collect::<Vec<_>>();
+        let samples = [asked, answered].concat();
+        let target = Target { name: "seed", samples, words: &[b"\x00", b"\xff"], longest: 500 };
+        fuzzing::run(target, |bytes| match pb::Frame::decode(bytes).map(|frame| frame.frame) {
+            Ok(Some(pb::frame::Frame::SeedRequest(sent))) => {
+                let read = read_request(&sent);
+                if let Some(asked) = &read {
+                    let frame = to(asked).frame;
+                    let Some(pb::frame::Frame::SeedRequest(again)) = frame else {
+                        panic!("{frame:?}")
+                    };
+                    assert_eq!(read_request(&again).as_ref(), Some(asked));
+                }
+                kind(&read)
+            }
+            Ok(Some(pb::frame::Frame::SeedReply(sent))) => {
+                let read = read_reply(sent);
+                if let Some(answered) = &read {
+                    if let Reply::Delta(delta) = answered {
+                        // Reckoned over whatever came.
+                        let _sound = delta.holds();
+                        assert!(delta.bytes() <= 64 * bytes.len());
+                    }
+                    let frame = reply(answered.clone()).frame;
+                    let Some(pb::frame::Frame::SeedReply(again)) = frame else {
+                        panic!("{frame:?}")
+                    };
+                    assert_eq!(read_reply(again).as_ref(), Some(answered));
+                }
+                kind(&read)
+            }
+            other => kind(&other),
+        });
+    }
+}
