@@ -247,7 +247,7 @@ fn lost(
         Some(Millis(left)) => format!("{}.{} s left", left / 1000, left % 1000 / 100),
     };
     let over = wait == Some(Millis(0));
-    checks.push(Check::new("takeover-wait", over, value, "its gate is surely closed"));
+    checks.push(Check::new("takeover-wait", over, value, "0 s left: its gate is surely closed"));
     checks
 }
 

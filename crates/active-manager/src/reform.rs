@@ -227,7 +227,7 @@ fn takeover_wait(state: &ControlState, missing: &[NodeId], wait: Option<Millis>)
             format!("{}.{} s left for {}", left / 1000, left % 1000 / 100, names(state, missing))
         }
     };
-    Check::new("takeover-wait", passed, value, "every gate there is surely closed")
+    Check::new("takeover-wait", passed, value, "0 s left: every gate there is surely closed")
 }
 
 fn nothing_runs(state: &ControlState, database: &DatabaseRecord) -> Check {

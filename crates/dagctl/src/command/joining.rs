@@ -8,8 +8,8 @@ use serde::Serialize;
 use testkit::shape::DagFile;
 
 use crate::admin::{Admin, Client};
+use crate::command::checks::{CheckLine, check, refused, show_checks};
 use crate::command::follow::{self, OperationLine};
-use crate::command::moves::{CheckLine, check, show_checks};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::Form;
@@ -251,7 +251,8 @@ fn shown(
     operation: Option<(OperationLine, bool)>,
 ) -> Shown {
     Shown {
-        node: told.node.clone(),
+        // A witness may be named by its address alone.
+        node: if answer.node_name.is_empty() { &told.node } else { &answer.node_name }.clone(),
         node_id: answer.node_id,
         member: answer.was_so || operation.as_ref().is_some_and(|(_, done)| *done),
         was_so: answer.was_so,
@@ -264,14 +265,10 @@ fn shown(
 
 /// The exit code of a plan: refused, or it would change something.
 fn planned(shown: &Shown, told: &Told) -> Failure {
-    let Told { node, verb, again, .. } = told;
-    match shown.checks.iter().find(|check| !check.passed) {
-        None => Failure::new(Exit::WouldChange, format!("{node} would {verb}.")).next(again),
-        Some(failed) => {
-            let why = format!("{}: found {}; needed {}", failed.name, failed.value, failed.limit);
-            Failure::new(Exit::Refused, format!("{node} would not {verb}.")).why(why)
-        }
-    }
+    let (node, Told { verb, again, .. }) = (&shown.node, told);
+    refused(&shown.checks, format!("{node} would not {verb}.")).unwrap_or_else(|| {
+        Failure::new(Exit::WouldChange, format!("{node} would {verb}.")).next(again)
+    })
 }
 
 fn show(shown: &Shown) -> String {

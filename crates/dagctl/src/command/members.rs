@@ -6,8 +6,8 @@ use dag_api::admin::v1::{RemoveNodeRequest, RemoveNodeResponse};
 use serde::Serialize;
 
 use crate::admin::{Admin, Client};
+use crate::command::checks::{CheckLine, check, refused, show_checks};
 use crate::command::follow::{self, OperationLine};
-use crate::command::moves::{CheckLine, check, show_checks};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::names::Names;
@@ -86,14 +86,10 @@ fn shown(
 /// The exit code of a plan: refused, or it would change something.
 fn planned(shown: &Shown) -> Failure {
     let node = &shown.node;
-    match shown.checks.iter().find(|check| !check.passed) {
-        None => Failure::new(Exit::WouldChange, format!("{node} would be removed."))
-            .next(format!("dagctl node remove {node}")),
-        Some(failed) => {
-            let why = format!("{}: found {}; needed {}", failed.name, failed.value, failed.limit);
-            Failure::new(Exit::Refused, format!("{node} would not be removed.")).why(why)
-        }
-    }
+    refused(&shown.checks, format!("{node} would not be removed.")).unwrap_or_else(|| {
+        Failure::new(Exit::WouldChange, format!("{node} would be removed."))
+            .next(format!("dagctl node remove {node}"))
+    })
 }
 
 fn show(shown: &Shown) -> String {
@@ -118,8 +114,7 @@ mod tests {
             value: "DB1".into(),
             limit: "none".into(),
             passed,
-            skippable: false,
-            skipped: false,
+            ..CheckLine::default()
         };
         Shown {
             node: "n3".into(),

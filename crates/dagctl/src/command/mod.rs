@@ -1,5 +1,6 @@
 //! One file per noun of the command line.
 
+pub mod checks;
 pub mod completion;
 pub mod copies;
 pub mod dag;

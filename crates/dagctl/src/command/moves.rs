@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use dag_api::admin::v1::start_operation_request::What;
 use dag_api::admin::v1::{
-    EvacuateNode, MoveCheck, MoveDatabaseRequest, MoveDatabaseResponse, PlanBalanceRequest,
-    Rebalance,
+    EvacuateNode, MoveDatabaseRequest, MoveDatabaseResponse, PlanBalanceRequest, Rebalance,
 };
 use serde::Serialize;
 
 use crate::admin::{Admin, Client};
+use crate::command::checks::{CheckLine, check, refused, show_checks};
 use crate::command::follow::{self, OperationLine};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -63,17 +63,6 @@ struct MoveLine {
     copies: Vec<String>,
 }
 
-/// A check of a move, or of a departure.
-#[derive(Debug, Serialize)]
-pub struct CheckLine {
-    pub name: String,
-    pub value: String,
-    pub limit: String,
-    pub passed: bool,
-    pub skippable: bool,
-    pub skipped: bool,
-}
-
 /// Moves one database, or all of a node.
 pub async fn run(
     args: MoveArgs,
@@ -93,11 +82,11 @@ pub async fn run(
     let answer = ask(database, to, &args, admin).await?;
     let line = line(&answer, &names);
     form.print(&line, show)?;
-    let Some(failed) = line.checks.iter().find(|check| !check.passed && !check.skipped) else {
-        return if args.plan { Err(planned(&line)) } else { Ok(()) };
-    };
-    let why = format!("{}: found {}; needed {}", failed.name, failed.value, failed.limit);
-    Err(Failure::new(Exit::Refused, format!("{} would not be moved.", line.database)).why(why))
+    match refused(&line.checks, format!("{} would not be moved.", line.database)) {
+        Some(refused) => Err(refused),
+        None if args.plan => Err(planned(&line)),
+        None => Ok(()),
+    }
 }
 
 fn planned(line: &MoveLine) -> Failure {
@@ -169,18 +158,6 @@ fn line(answer: &MoveDatabaseResponse, names: &Names) -> MoveLine {
     }
 }
 
-/// A check as it is shown.
-pub fn check(check: &MoveCheck) -> CheckLine {
-    CheckLine {
-        name: check.name.clone(),
-        value: check.value.clone(),
-        limit: check.limit.clone(),
-        passed: check.passed,
-        skippable: check.skippable,
-        skipped: check.skipped,
-    }
-}
-
 fn show(line: &MoveLine) -> String {
     let dash = || "-".to_owned();
     let (from, to) = (line.from.clone().unwrap_or_else(dash), line.to.clone().unwrap_or_else(dash));
@@ -197,19 +174,6 @@ fn show(line: &MoveLine) -> String {
         text.push_str(&format!("\n{copy}"));
     }
     text
-}
-
-/// Checks as a table.
-pub fn show_checks(checks: &[CheckLine]) -> String {
-    let rows = checks.iter().map(|check| {
-        let verdict = match (check.passed, check.skipped) {
-            (true, _) => "holds",
-            (false, true) => "SKIPPED",
-            (false, false) => "FAILS",
-        };
-        [check.name.clone(), verdict.to_owned(), check.value.clone(), check.limit.clone()]
-    });
-    table(["CHECK", "", "FOUND", "NEEDED"], rows)
 }
 
 /// A move that balancing would make, or a database that stays.

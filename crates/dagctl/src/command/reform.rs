@@ -6,8 +6,8 @@ use dag_api::admin::v1::{LossVerdict, ReformDatabaseRequest, ReformDatabaseRespo
 use serde::Serialize;
 
 use crate::admin::{Admin, Client};
+use crate::command::checks::{CheckLine, check, refused, show_checks};
 use crate::command::follow::{self, OperationLine};
-use crate::command::moves::{CheckLine, check, show_checks};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::names::Names;
@@ -114,14 +114,10 @@ fn verdict(verdict: LossVerdict) -> &'static str {
 /// The exit code of a plan: refused, or it would change something.
 fn planned(shown: &Shown) -> Failure {
     let Shown { database, token, .. } = shown;
-    match shown.checks.iter().find(|check| !check.passed) {
-        None => Failure::new(Exit::WouldChange, format!("{database} would be formed anew."))
-            .next(format!("dagctl db reform {database} --apply {token}")),
-        Some(failed) => {
-            let why = format!("{}: found {}; needed {}", failed.name, failed.value, failed.limit);
-            Failure::new(Exit::Refused, format!("{database} would not be formed anew.")).why(why)
-        }
-    }
+    refused(&shown.checks, format!("{database} would not be formed anew.")).unwrap_or_else(|| {
+        Failure::new(Exit::WouldChange, format!("{database} would be formed anew."))
+            .next(format!("dagctl db reform {database} --apply {token}"))
+    })
 }
 
 fn show(shown: &Shown) -> String {
@@ -151,8 +147,7 @@ mod tests {
             value: "5.2 s left for n1".into(),
             limit: "closed".into(),
             passed,
-            skippable: false,
-            skipped: false,
+            ..CheckLine::default()
         };
         Shown {
             database: "DB1".into(),

@@ -130,6 +130,41 @@ impl AdminServer {
         Ok((office, known))
     }
 
+    /// Puts a step on record, with the node that it is about and its words, unless the record has
+    /// it as begun by this very leader. A step that a cancelled operation had begun is brought to
+    /// its end.
+    pub(super) async fn begin_step(
+        &self,
+        at: &Carrying,
+        known: &Operation,
+        (number, node, what): (u32, u64, String),
+        undoes: bool,
+    ) -> Result<(), Problem> {
+        let begun =
+            |last: &StepRecord| !last.ended() && (last.step, last.term) == (number, at.term);
+        if known.steps.last().is_some_and(begun) {
+            return Ok(());
+        }
+        let undoes = undoes || known.state() == OperationState::Cancelling;
+        let (operation, term) = (at.operation, at.term);
+        let begin = BeginStep { operation, step: number, term, node, what, undoes };
+        self.order(Order::BeginStep(begin), &at.asker).await.map(drop)
+    }
+
+    /// Puts on record what a step came to.
+    pub(super) async fn end_step(
+        &self,
+        at: &Carrying,
+        number: u32,
+        came: Result<String, String>,
+    ) -> Result<(), Problem> {
+        let succeeded = came.is_ok();
+        let outcome = came.unwrap_or_else(|why| why);
+        let (operation, term) = (at.operation, at.term);
+        let end = EndStep { operation, step: number, term, succeeded, outcome };
+        self.order(Order::EndStep(end), &at.asker).await.map(drop)
+    }
+
     pub(super) async fn end(
         &self,
         operation: u64,
@@ -154,7 +189,8 @@ impl AdminServer {
             let (office, known) = self.record(carrying).await?;
             match planned.next(&known) {
                 Next::Send { number, step, undoes } => {
-                    let ended = self.send(carrying, planned, &office, (number, step, undoes)).await;
+                    let record = (&office, &known);
+                    let ended = self.send(carrying, planned, record, (number, step, undoes)).await;
                     reason = ended?.err().or(reason);
                 }
                 Next::End { state, outcome } => {
@@ -178,41 +214,24 @@ impl AdminServer {
         &self,
         carrying: &Carrying,
         planned: &Move,
-        office: &Office,
+        (office, known): (&Office, &Operation),
         (number, step, undoes): (u32, Step, bool),
     ) -> Result<Result<(), Problem>, Problem> {
-        let Carrying { operation, term, asker, .. } = carrying;
-        let (operation, term) = (*operation, *term);
-        let known = office.state.operations.iter().find(|known| known.operation == operation);
-        let cancelling = known.is_some_and(|known| known.state() == OperationState::Cancelling);
-        let last = known.and_then(|known| known.steps.last());
+        let Carrying { operation, asker, .. } = carrying;
+        let operation = *operation;
         // Sites and balance: at most one move in the block time, which begins with the move.
-        if last.is_none()
+        if known.steps.is_empty()
             && let Err(refused) = self.order(recorded(planned, operation), asker).await
         {
             let failed = OperationState::Failed;
             self.end(operation, failed, refused.message.clone(), asker).await?;
             return Err(refused);
         }
-        let begin = BeginStep {
-            operation,
-            step: number,
-            term,
-            node: planned.from,
-            what: planned.step_words(&step, undoes),
-            undoes: undoes || cancelling,
-        };
-        let begun = |last: &StepRecord| !last.ended() && (last.step, last.term) == (number, term);
-        if !last.is_some_and(begun) {
-            self.order(Order::BeginStep(begin), asker).await?;
-        }
+        let what = planned.step_words(&step, undoes);
+        self.begin_step(carrying, known, (number, planned.from, what), undoes).await?;
         let done = self.see_through(carrying, planned, office, number, &step).await;
-        let (succeeded, outcome) = match &done {
-            Ok(outcome) => (true, outcome.clone()),
-            Err(problem) => (false, problem.message.clone()),
-        };
-        let end = EndStep { operation, step: number, term, succeeded, outcome };
-        self.order(Order::EndStep(end), asker).await?;
+        let came = done.as_ref().map(Clone::clone).map_err(|problem| problem.message.clone());
+        self.end_step(carrying, number, came).await?;
         Ok(done.map(drop))
     }
 
@@ -408,12 +427,10 @@ impl AdminServer {
         if let Some(left) = known.steps.last().filter(|step| !step.ended()) {
             let (step, node, what) = (left.step, left.node, left.what.clone());
             if left.term < term {
-                let begin = BeginStep { operation, step, term, node, what, undoes: true };
-                self.order(Order::BeginStep(begin), asker).await?;
+                self.begin_step(carrying, &known, (step, node, what), true).await?;
             }
             let outcome = "the control leader changed before it ended".to_owned();
-            let end = EndStep { operation, step, term, succeeded: false, outcome };
-            self.order(Order::EndStep(end), asker).await?;
+            self.end_step(carrying, step, Err(outcome)).await?;
         }
         if known.state() == OperationState::Cancelling {
             let outcome = "not run".to_owned();
@@ -421,17 +438,11 @@ impl AdminServer {
         }
         let step = known.steps.last().map_or(1, |step| step.step + 1);
         let what = format!("run {}", run.program);
-        let begin = BeginStep { operation, step, term, node: own, what, undoes: false };
-        self.order(Order::BeginStep(begin), asker).await?;
+        self.begin_step(carrying, &known, (step, own, what), false).await?;
         let ran = crate::hooks::run(&self.node, operation, run).await;
-        let (succeeded, outcome) = match ran {
-            Ok(said) => (true, said),
-            Err(why) => (false, why),
-        };
-        let end = EndStep { operation, step, term, succeeded, outcome: outcome.clone() };
-        self.order(Order::EndStep(end), asker).await?;
-        let state = if succeeded { OperationState::Done } else { OperationState::Failed };
-        self.end(operation, state, outcome, asker).await
+        let state = if ran.is_ok() { OperationState::Done } else { OperationState::Failed };
+        self.end_step(carrying, step, ran.clone()).await?;
+        self.end(operation, state, ran.unwrap_or_else(|why| why), asker).await
     }
 
     // --- At the node that takes a step ----------------------------------------------------------

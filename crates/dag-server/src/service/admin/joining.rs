@@ -19,10 +19,7 @@
 
 use std::time::Duration;
 
-use active_manager::control::command::{
-    AdmitNode, BeginStep, DismissNode, EndStep, PlaceControlVoters, RemoveNode, SeedCopy,
-    SeenOpening, SettleNode,
-};
+use active_manager::control::command::{AdmitNode, DismissNode, SeedCopy, SeenOpening, SettleNode};
 use active_manager::control::definition::NodeDefinition;
 use active_manager::control::{
     ControlState, NodeRecord, Operation, OperationState, Order, Outcome, Rejection, Timeouts,
@@ -40,8 +37,8 @@ use tonic::transport::Channel;
 
 use super::AdminServer;
 use super::carry::{Carrying, told};
-use super::members::{Came, PATIENCE, left, on_both_lists, sorted, votes_of};
-use super::moves::{Office, show_check};
+use super::members::{Came, PATIENCE, left, on_both_lists};
+use super::moves::{Office, show_checks};
 use super::orders::{Asker, unreadable};
 use super::plan::{Join, JoinStep, Place, Plan, step_of};
 use super::show::VERSION;
@@ -78,11 +75,17 @@ impl AdminServer {
         let office = self.office(deadline).await?;
         let joins = |planned: &Join| planned.request == request.request_id;
         if let Some((operation, planned)) = begun(&office.state, joins) {
-            let node_id = planned.node;
-            return Ok(api::JoinNodeResponse { operation, node_id, ..Default::default() });
+            let (node_id, node_name) = (planned.node, planned.name);
+            return Ok(api::JoinNodeResponse {
+                operation,
+                node_id,
+                node_name,
+                ..Default::default()
+            });
         }
         let found = self.find(&office.state, &request).await?;
         let node_id = found.candidate.node.node;
+        let node_name = found.candidate.node.name.clone();
         // The same command again follows what the first one began.
         let store = found.candidate.answer.as_ref().map(|answer| answer.store.0.to_vec());
         let same = |planned: &Join| planned.node == node_id && Ok(&planned.store) == store.as_ref();
@@ -90,23 +93,30 @@ impl AdminServer {
             office.state.running().any(|known| known.operation == *operation)
         });
         if let Some((operation, _)) = running.filter(|_| !request.plan_only) {
-            return Ok(api::JoinNodeResponse { operation, node_id, ..Default::default() });
+            return Ok(api::JoinNodeResponse {
+                operation,
+                node_id,
+                node_name,
+                ..Default::default()
+            });
         }
         self.ask_all(member).await;
         let joining = self.judge(member, &office, &found).await;
         let plan = planned(&office.state, &found, joining.voters.clone(), &request.request_id);
         let was_so = found.settled && plan.copies.is_empty();
+        let refused = refusal(&joining.checks, &node_name);
         let response = api::JoinNodeResponse {
-            checks: joining.checks.iter().map(show_check).collect(),
+            checks: show_checks(&joining.checks, refused.as_ref()),
             steps: plan.all_words(),
             operation: 0,
             was_so,
             node_id,
+            node_name,
         };
         if request.plan_only || was_so {
             return Ok(response);
         }
-        if let Some(refused) = refusal(&joining.checks, &found.candidate.node.name) {
+        if let Some(refused) = refused {
             return Err(status::control(&Rejection::Check(refused)));
         }
         let operation =
@@ -223,21 +233,10 @@ impl AdminServer {
                     return self.end(at.operation, state, outcome, &at.asker).await;
                 }
             };
-            let (operation, term, node) = (at.operation, at.term, planned.node);
-            let last = known.steps.last().filter(|last| !last.ended() && last.term == term);
-            if last.is_none() {
-                // A step that a cancelled operation had begun is brought to its end.
-                let what = planned.step_words(&step, undoes);
-                let undoes = undoes || known.state() == OperationState::Cancelling;
-                let begin = BeginStep { operation, step: number, term, node, what, undoes };
-                self.order(Order::BeginStep(begin), &at.asker).await?;
-            }
-            let (succeeded, outcome) = match self.join_step(at, planned, number, &step).await? {
-                Ok(outcome) => (true, outcome),
-                Err(why) => (false, why),
-            };
-            let end = EndStep { operation, step: number, term, succeeded, outcome };
-            self.order(Order::EndStep(end), &at.asker).await?;
+            let what = planned.step_words(&step, undoes);
+            self.begin_step(at, &known, (number, planned.node, what), undoes).await?;
+            let came = self.join_step(at, planned, number, &step).await?;
+            self.end_step(at, number, came).await?;
         }
     }
 
@@ -250,7 +249,7 @@ impl AdminServer {
             JoinStep::Form => return self.tell_its_dag(at, planned).await,
             JoinStep::CatchUp => return self.await_log(at, planned).await,
             JoinStep::Voters(nodes) => return self.hand_votes(at, nodes).await,
-            JoinStep::Retire(old) => return self.retire_witness(at, NodeId(*old)).await,
+            JoinStep::Retire(old) => return self.see_off(at, NodeId(*old)).await,
             JoinStep::Copy(database) => {
                 return self.build_copy(at, planned, DatabaseId(*database), number).await;
             }
@@ -327,38 +326,6 @@ impl AdminServer {
         };
         let what = "it has the log, and more than half of its site's nodes have its admission";
         self.until(at, what, CATCH_UP, has).await
-    }
-
-    /// Exactly these nodes vote, each by the copy that the control log names.
-    async fn hand_votes(&self, at: &Carrying, nodes: &[u64]) -> Came {
-        let order = PlaceControlVoters { nodes: nodes.to_vec(), term: at.term };
-        if let Err(why) = self.order_at(at, Order::PlaceControlVoters(order)).await? {
-            return Ok(Err(why));
-        }
-        let vote = |office: &Office, status: &GroupStatus| {
-            let Some(control) = office.state.database(CONTROL) else { return false };
-            let mut voters = status.members.iter().filter(|member| member.voter);
-            let named = voters.all(|member| {
-                control.replica_on(member.node).is_some_and(|copy| copy.id() == member.replica)
-            });
-            named && votes_of(status) == sorted(nodes)
-        };
-        let what = "exactly these nodes vote in the control group";
-        self.until(at, what, PATIENCE, vote).await
-    }
-
-    async fn retire_witness(&self, at: &Carrying, old: NodeId) -> Came {
-        let (office, _) = self.record(at).await?;
-        if office.state.node(old).is_some() {
-            let order = RemoveNode { node: old.0, term: at.term };
-            if let Err(why) = self.order_at(at, Order::RemoveNode(order)).await? {
-                return Ok(Err(why));
-            }
-        }
-        // From here on there is no way back: members follow the record by themselves.
-        let gone = |_: &Office, status: &GroupStatus| left(status, old);
-        let came = self.until(at, "the control group has no copy there", PATIENCE, gone).await?;
-        Ok(Ok(came.unwrap_or_else(|late| late)))
     }
 
     /// Has a copy built there, or waits for the one that is being built. However long it takes.

@@ -14,12 +14,8 @@
 
 use std::time::Duration;
 
-use active_manager::control::command::{
-    BeginStep, EndStep, PlaceControlVoters, RemoveCopy, RemoveNode, RetireNode,
-};
-use active_manager::control::{
-    ControlState, NodeRecord, Operation, OperationState, Order, Rejection,
-};
+use active_manager::control::command::{PlaceControlVoters, RemoveCopy, RemoveNode, RetireNode};
+use active_manager::control::{ControlState, NodeRecord, Order, Rejection};
 use active_manager::course::Next;
 use active_manager::removal::{plan_removal, refusal};
 use dag_api::admin::v1 as api;
@@ -30,9 +26,9 @@ use tokio::time::Instant;
 
 use super::AdminServer;
 use super::carry::Carrying;
-use super::moves::{Office, show_check};
+use super::moves::{Office, show_checks};
 use super::orders::Asker;
-use super::plan::{Leave, LeaveStep, Plan};
+use super::plan::{Leave, LeaveStep, Plan, begun_by};
 use crate::reports::STALE;
 use crate::status;
 
@@ -65,15 +61,16 @@ impl AdminServer {
         let reports = self.reports(member, STALE);
         let removal = plan_removal(&office.state, &reports, node);
         let plan = planned(&office.state, node, removal.voters, &request.request_id);
+        let refused = refusal(&removal.checks, node);
         let response = api::RemoveNodeResponse {
-            checks: removal.checks.iter().map(show_check).collect(),
+            checks: show_checks(&removal.checks, refused.as_ref()),
             steps: plan.all_words(),
             operation: 0,
         };
         if request.plan_only {
             return Ok(response);
         }
-        if let Some(refused) = refusal(&removal.checks, node) {
+        if let Some(refused) = refused {
             return Err(status::control(&Rejection::Check(refused)));
         }
         let request_id = request.request_id;
@@ -90,21 +87,10 @@ impl AdminServer {
                     return self.end(at.operation, state, outcome, &at.asker).await;
                 }
             };
-            let (operation, term, node) = (at.operation, at.term, planned.node);
-            let last = known.steps.last().filter(|last| !last.ended() && last.term == term);
-            if last.is_none() {
-                // A step that a cancelled operation had begun is brought to its end.
-                let what = planned.step_words(&step, undoes);
-                let undoes = undoes || known.state() == OperationState::Cancelling;
-                let begin = BeginStep { operation, step: number, term, node, what, undoes };
-                self.order(Order::BeginStep(begin), &at.asker).await?;
-            }
-            let (succeeded, outcome) = match self.leave_step(at, planned, &step).await? {
-                Ok(outcome) => (true, outcome),
-                Err(why) => (false, why),
-            };
-            let end = EndStep { operation, step: number, term, succeeded, outcome };
-            self.order(Order::EndStep(end), &at.asker).await?;
+            let what = planned.step_words(&step, undoes);
+            self.begin_step(at, &known, (number, planned.node, what), undoes).await?;
+            let came = self.leave_step(at, planned, &step).await?;
+            self.end_step(at, number, came).await?;
         }
     }
 
@@ -129,31 +115,43 @@ impl AdminServer {
                 )
                 .await
             }
-            LeaveStep::Voters(nodes) => {
-                let order = PlaceControlVoters { nodes: nodes.clone(), term: at.term };
-                if let Err(why) = self.order_at(at, Order::PlaceControlVoters(order)).await? {
-                    return Ok(Err(why));
-                }
-                let vote = |_: &Office, status: &GroupStatus| votes_of(status) == sorted(nodes);
-                self.until(at, "exactly these nodes vote in the control group", PATIENCE, vote)
-                    .await
-            }
+            LeaveStep::Voters(nodes) => self.hand_votes(at, nodes).await,
             LeaveStep::Directory => self.leave_directory(at, node).await,
-            LeaveStep::Remove => {
-                let (office, _) = self.record(at).await?;
-                if office.state.node(node).is_some() {
-                    let order = RemoveNode { node: node.0, term: at.term };
-                    if let Err(why) = self.order_at(at, Order::RemoveNode(order)).await? {
-                        return Ok(Err(why));
-                    }
-                }
-                // From here on there is no way back: members follow the record by themselves.
-                let gone = |_: &Office, status: &GroupStatus| left(status, node);
-                let came =
-                    self.until(at, "the control group has no copy there", PATIENCE, gone).await?;
-                Ok(Ok(came.unwrap_or_else(|late| late)))
+            LeaveStep::Remove => self.see_off(at, node).await,
+        }
+    }
+
+    /// Exactly these nodes vote in the control group, each by the copy that the control log names.
+    pub(super) async fn hand_votes(&self, at: &Carrying, nodes: &[u64]) -> Came {
+        let order = PlaceControlVoters { nodes: nodes.to_vec(), term: at.term };
+        if let Err(why) = self.order_at(at, Order::PlaceControlVoters(order)).await? {
+            return Ok(Err(why));
+        }
+        let vote = |office: &Office, status: &GroupStatus| {
+            let Some(control) = office.state.database(CONTROL) else { return false };
+            let mut voters = status.members.iter().filter(|member| member.voter);
+            let named = voters.all(|member| {
+                control.replica_on(member.node).is_some_and(|copy| copy.id() == member.replica)
+            });
+            named && votes_of(status) == sorted(nodes)
+        };
+        let what = "exactly these nodes vote in the control group";
+        self.until(at, what, PATIENCE, vote).await
+    }
+
+    /// A node's record goes, and the control group is one member less.
+    pub(super) async fn see_off(&self, at: &Carrying, node: NodeId) -> Came {
+        let (office, _) = self.record(at).await?;
+        if office.state.node(node).is_some() {
+            let order = RemoveNode { node: node.0, term: at.term };
+            if let Err(why) = self.order_at(at, Order::RemoveNode(order)).await? {
+                return Ok(Err(why));
             }
         }
+        // From here on there is no way back: members follow the record by themselves.
+        let gone = |_: &Office, status: &GroupStatus| left(status, node);
+        let came = self.until(at, "the control group has no copy there", PATIENCE, gone).await?;
+        Ok(Ok(came.unwrap_or_else(|late| late)))
     }
 
     /// Its copy of the directory goes, and the directory's group is one member less.
@@ -212,12 +210,6 @@ impl AdminServer {
 /// What the control log itself refused; anything else is no answer, or that of another leader.
 fn is_refusal(reason: Reason) -> bool {
     matches!(reason, Reason::CheckFailed | Reason::NodeNotFound)
-}
-
-/// The operation that a request began, if one did.
-fn begun_by(state: &ControlState, request: &str) -> Option<u64> {
-    let same = |known: &&Operation| matches!(Plan::of(known), Some(Plan::Leave(planned)) if planned.request == request);
-    state.operations.iter().filter(same).map(|known| known.operation).next_back()
 }
 
 fn planned(

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use active_manager::control::{ControlState, DatabaseRecord, Operation, Rejection};
+use active_manager::control::{ControlState, DatabaseRecord, FailedCheck, Rejection};
 use active_manager::movement::{
     Check, Motive, MoveDecision, MovePlan, MoveRequest, MoveStep, PlanToken, Target, decide_move,
 };
@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::AdminServer;
 use super::carry::Carrying;
 use super::orders::Asker;
-use super::plan::{Cause, Move, Plan};
+use super::plan::{Cause, Move, Plan, begun_by};
 use crate::machine::View;
 use crate::node::Member;
 use crate::reports::Word;
@@ -187,12 +187,6 @@ impl AdminServer {
     }
 }
 
-/// The operation that a request began, if one did.
-fn begun_by(state: &ControlState, request: &str) -> Option<u64> {
-    let same = |known: &&Operation| matches!(Plan::of(known), Some(Plan::Move(planned)) if planned.request == request);
-    state.operations.iter().filter(same).map(|known| known.operation).next_back()
-}
-
 fn planned(database: &DatabaseRecord, plan: &MovePlan, request: &api::MoveDatabaseRequest) -> Move {
     let voters = plan.steps.iter().find_map(|step| match step {
         MoveStep::ChangeVoters(nodes) => Some(nodes.iter().map(|node| node.0).collect()),
@@ -271,7 +265,7 @@ fn show(database: &DatabaseRecord, decision: &MoveDecision) -> api::MoveDatabase
         database_name: database.name.clone(),
         from_node: plan.and_then(|plan| plan.from).map_or(0, |node| node.0),
         to_node: plan.map_or(0, |plan| plan.to.0),
-        checks: decision.checks.iter().map(show_check).collect(),
+        checks: show_checks(&decision.checks, decision.refusal(&database.name).as_ref()),
         steps: plan.map(|plan| plan.steps.iter().map(words).collect()).unwrap_or_default(),
         token: plan.map(|plan| plan.token.to_string()).unwrap_or_default(),
         verdicts: verdicts
@@ -284,15 +278,22 @@ fn show(database: &DatabaseRecord, decision: &MoveDecision) -> api::MoveDatabase
     }
 }
 
-pub(super) fn show_check(check: &Check) -> api::MoveCheck {
-    api::MoveCheck {
+/// All checks, with advice at the one that refuses.
+pub(super) fn show_checks(checks: &[Check], refusal: Option<&FailedCheck>) -> Vec<api::MoveCheck> {
+    let advice = |name: &str| {
+        let refuses = refusal.filter(|refusal| refusal.check == name);
+        refuses.map(|refusal| refusal.advice.clone()).unwrap_or_default()
+    };
+    let shown = |check: &Check| api::MoveCheck {
         name: check.name.to_owned(),
         value: check.value.clone(),
         limit: check.limit.clone(),
         passed: check.passed,
         skippable: check.skippable,
         skipped: check.skipped,
-    }
+        advice: advice(check.name),
+    };
+    checks.iter().map(shown).collect()
 }
 
 fn words(step: &MoveStep) -> String {

@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use active_manager::control::command::{BeginStep, EndOperation, EndStep, Ending, SeedCopy};
+use active_manager::control::command::{EndOperation, Ending, SeedCopy};
 use active_manager::control::{
     DatabaseRecord, Operation, OperationState, Order, Outcome, SeedPhase,
 };
@@ -152,25 +152,13 @@ impl AdminServer {
                     (*number, *node)
                 }
             };
-            let (operation, term) = (at.operation, at.term);
-            let last = known.steps.last().filter(|last| !last.ended() && last.term == term);
-            if last.is_none() {
-                let undoes = known.state() == OperationState::Cancelling;
-                let what = planned.step_words(&next);
-                let begin = BeginStep { operation, step: number, term, node, what, undoes };
-                self.order(Order::BeginStep(begin), &at.asker).await?;
-            }
-            let request = step_of(operation, planned.database, number);
+            self.begin_step(at, &known, (number, node, planned.step_words(&next)), false).await?;
+            let request = step_of(at.operation, planned.database, number);
             let done = match next {
                 NextPath::HandOver { .. } => self.hand_over(at, planned, request).await,
                 _ => self.relocate(at, planned, node, request).await?,
             };
-            let (succeeded, outcome) = match done {
-                Ok(outcome) => (true, outcome),
-                Err(why) => (false, why),
-            };
-            let end = EndStep { operation, step: number, term, succeeded, outcome };
-            self.order(Order::EndStep(end), &at.asker).await?;
+            self.end_step(at, number, done).await?;
         }
     }
 

@@ -3,7 +3,7 @@
 //! Which step comes next follows from the plan and from the record alone, so that a new control
 //! leader goes on where the last one died, and never does twice what was answered.
 
-use active_manager::control::{MoveCause, Operation, OperationKind, OperationState};
+use active_manager::control::{ControlState, MoveCause, Operation, OperationKind, OperationState};
 use active_manager::course::{MoveCourse, Next, Row, Step, UNDO};
 use active_manager::reform;
 use active_manager::removal::MEMBERS;
@@ -228,6 +228,17 @@ impl Plan {
         }
     }
 
+    /// The request that began it, where the plan holds one.
+    fn request(&self) -> Option<&str> {
+        match self {
+            Self::Move(planned) => Some(&planned.request),
+            Self::Leave(planned) => Some(&planned.request),
+            Self::Join(planned) => Some(&planned.request),
+            Self::Reform(planned) => Some(&planned.request),
+            Self::Evacuate(_) | Self::Rebalance(_) | Self::Paths(_) | Self::Hook(_) => None,
+        }
+    }
+
     /// What it works on; one running operation per object.
     pub fn object(&self) -> String {
         match self {
@@ -288,6 +299,14 @@ impl Plan {
             }
         }
     }
+}
+
+/// The operation that a request began, if one did.
+pub fn begun_by(state: &ControlState, request: &str) -> Option<u64> {
+    let same = |known: &&Operation| {
+        Plan::of(known).is_some_and(|planned| planned.request() == Some(request))
+    };
+    state.operations.iter().rfind(same).map(|known| known.operation)
 }
 
 /// The request id of the move of one database inside another operation: the same for every leader

@@ -15,9 +15,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use active_manager::control::command::{BeginStep, EndReform, EndStep, ReformDatabase};
+use active_manager::control::command::{EndReform, ReformDatabase};
 use active_manager::control::{
-    ControlState, DatabaseRecord, Operation, OperationState, Order, Rejection, openings_of,
+    ControlState, DatabaseRecord, OperationState, Order, Rejection, openings_of,
 };
 use active_manager::course::Next;
 use active_manager::reform::{self, BY_ITSELF_MS, Reform, Survivor, Verdict, plan_reform, refusal};
@@ -29,9 +29,9 @@ use tokio::time::Instant;
 
 use super::AdminServer;
 use super::carry::{Carrying, told};
-use super::moves::{Office, named, show_check};
+use super::moves::{Office, named, show_checks};
 use super::orders::Asker;
-use super::plan::{self, Plan, ReformStep};
+use super::plan::{self, Plan, ReformStep, begun_by};
 use super::show::known_copies;
 use crate::held::Hold;
 use crate::journal::{CopyOf, Event};
@@ -110,24 +110,13 @@ impl AdminServer {
                     return self.end(at.operation, state, outcome, &at.asker).await;
                 }
             };
-            let (operation, term, node) = (at.operation, at.term, planned.node);
-            let last = known.steps.last().filter(|last| !last.ended() && last.term == term);
-            if last.is_none() {
-                let what = planned.step_words(step);
-                let undoes = known.state() == OperationState::Cancelling;
-                let begin = BeginStep { operation, step: number, term, node, what, undoes };
-                self.order(Order::BeginStep(begin), &at.asker).await?;
-            }
+            let what = planned.step_words(step);
+            self.begin_step(at, &known, (number, planned.node, what), false).await?;
             let came = match step {
                 ReformStep::Form => self.form_generation(at, planned).await?,
                 ReformStep::Serve => self.await_generation(at, planned).await?,
             };
-            let (succeeded, outcome) = match came {
-                Ok(outcome) => (true, outcome),
-                Err(why) => (false, why),
-            };
-            let end = EndStep { operation, step: number, term, succeeded, outcome };
-            self.order(Order::EndStep(end), &at.asker).await?;
+            self.end_step(at, number, came).await?;
         }
     }
 
@@ -457,12 +446,6 @@ fn left(
     copies.iter().filter(runs).map(survivor).collect()
 }
 
-/// The operation that a request began, if one did.
-fn begun_by(state: &ControlState, request: &str) -> Option<u64> {
-    let same = |known: &&Operation| matches!(Plan::of(known), Some(Plan::Reform(planned)) if planned.request == request);
-    state.operations.iter().filter(same).map(|known| known.operation).next_back()
-}
-
 fn planned(database: &DatabaseRecord, found: &Reform, request: &str) -> plan::Reform {
     plan::Reform {
         request: request.to_owned(),
@@ -513,7 +496,7 @@ fn show(
         Verdict::Unknown => api::LossVerdict::Unknown,
     };
     api::ReformDatabaseResponse {
-        checks: found.checks.iter().map(show_check).collect(),
+        checks: show_checks(&found.checks, refusal(&found.checks, &database.name).as_ref()),
         steps: plan.all_words(),
         verdict: verdict.into(),
         verdict_reason: found.reason.clone(),
