@@ -177,30 +177,92 @@ async fn a_node_of_another_dag_does_not_join_and_an_empty_one_does_not_replace_a
     Ok(())
 }
 
-/// Kills the control leader while a step of a join is under way, brings it back, and sees it through.
-async fn killed_at(step: usize, witness: bool) -> anyhow::Result<bool> {
-    let (shape, like) = if witness { ("two-site", "b2") } else { ("three-node", "n3") };
-    let mut cluster = Scratch::shape(shape).formed().await?;
+/// A command by which a node comes to belong to the DAG, and what it comes to.
+struct Scene {
+    cluster: ScratchCluster,
+    command: String,
+    kind: &'static str,
+    count: usize,
+    voters: usize,
+}
+
+impl Scene {
+    /// A machine more, which gets no vote.
+    async fn joining() -> anyhow::Result<Self> {
+        let mut cluster = formed("three-node").await?;
+        let at = machine(&mut cluster, "n3", "x", 4).await?;
+        let command = format!("node join x --address {at} --site alpha");
+        Ok(Self { cluster, command, kind: "JoinNode", count: 4, voters: 3 })
+    }
+
+    /// A witness where there was none, which gets a vote.
+    async fn joining_as_witness() -> anyhow::Result<Self> {
+        let mut cluster = formed("two-site").await?;
+        let at = machine(&mut cluster, "b2", "x", 5).await?;
+        let command = format!("node join x --address {at} --site third --witness");
+        Ok(Self { cluster, command, kind: "JoinNode", count: 5, voters: 5 })
+    }
+
+    /// An empty machine in the place of a lost one, whose gate is surely closed by now.
+    async fn replacing() -> anyhow::Result<Self> {
+        let mut cluster = formed("two-site-witness").await?;
+        let leader = ask::control_leader(&cluster)?;
+        let lost = ask::passive(&cluster, "DB1")?;
+        let lost = if lost == leader { ask::active(&cluster, "DB1")? } else { lost };
+        cluster.kill(&lost)?;
+        std::fs::remove_dir_all(&cluster.node(&lost)?.folder)?;
+        cluster.restart(std::slice::from_ref(&lost)).await?;
+        ask::wait_for(&cluster, "it is missed", SOON, |status| misses(status, &lost))?;
+        let command = format!("node replace {lost}");
+        let plan =
+            once_over(&cluster, &format!("{command} --plan"), "takeover-wait: found").await?;
+        ensure!(plan.status.code() == Some(10), "{}", words(&plan));
+        Ok(Self { cluster, command, kind: "ReplaceNode", count: 5, voters: 5 })
+    }
+
+    /// A witness that follows a dead one.
+    async fn following() -> anyhow::Result<Self> {
+        let mut cluster = formed("two-site-witness").await?;
+        led_by_another(&mut cluster, "w").await?;
+        cluster.kill("w")?;
+        ask::wait_for(&cluster, "it is missed", SOON, |status| misses(status, "w"))?;
+        let at = machine(&mut cluster, "w", "w2", 6).await?;
+        let command = format!("witness replace --to w2/{at}");
+        Ok(Self { cluster, command, kind: "ReplaceWitness", count: 5, voters: 5 })
+    }
+
+    /// Kills the control leader while a step is under way, sees the operation through without it,
+    /// brings it back. Tells whether the kill came before the step's end.
+    async fn killed_at(mut self, step: usize) -> anyhow::Result<bool> {
+        let (cluster, kind) = (&mut self.cluster, self.kind);
+        let leader = ask::control_leader(cluster)?;
+        let begun = ask::begin(cluster, &format!("{} --timeout 90", self.command))?;
+        operation(cluster, kind, "the step is begun", |known| steps(known) >= step)?;
+        cluster.kill(&leader)?;
+        let met = joins(cluster, kind)?.last().map_or(0, steps) == step;
+        let ended = operation(cluster, kind, "it ended", |known| known["ended"].is_string())?;
+        ensure!(ended["state"] == "Done", "killed at step {step}: {ended:#}");
+        cluster.restart(std::slice::from_ref(&leader)).await?;
+        drop(begun.wait_with_output()?);
+        ask::wait_for(cluster, "it belongs to them", SOON, whole(self.count, self.voters))?;
+        let again = ask::json(cluster, &self.command)?;
+        ensure!(again["was_so"] == true, "{again:#}");
+        Ok(met)
+    }
+}
+
+/// With a database, and healthy.
+async fn formed(shape: &str) -> anyhow::Result<ScratchCluster> {
+    let cluster = Scratch::shape(shape).formed().await?;
     cluster.dagctl(["db", "create", "DB1"])?;
     ask::wait_healthy(&cluster, SOON)?;
-    let id = cluster.nodes().len() as u64 + 1;
-    let at = machine(&mut cluster, like, "x", id).await?;
-    let leader = ask::control_leader(&cluster)?;
-    let place = if witness { "--site third --witness" } else { "--site alpha" };
-    let join = format!("node join x --address {at} {place} --timeout 90");
-    let joining = ask::begin(&cluster, &join)?;
-    operation(&cluster, "JoinNode", "the step is begun", |known| steps(known) >= step)?;
-    cluster.kill(&leader)?;
-    let met = joins(&cluster, "JoinNode")?.last().map_or(0, steps) == step;
-    let ended = operation(&cluster, "JoinNode", "it ended", |known| known["ended"].is_string())?;
-    ensure!(ended["state"] == "Done", "killed at step {step}: {ended:#}");
-    cluster.restart(std::slice::from_ref(&leader)).await?;
-    drop(joining.wait_with_output()?);
-    let (count, voters) = if witness { (5, 5) } else { (4, 3) };
-    ask::wait_for(&cluster, "it belongs to them", SOON, whole(count, voters))?;
-    let again = ask::json(&cluster, &join)?;
-    ensure!(again["was_so"] == true, "{again:#}");
-    Ok(met)
+    Ok(cluster)
+}
+
+/// Steps take some tens of milliseconds, so a kill may come one step late; not all of them.
+fn some_met(met: &[bool]) -> anyhow::Result<()> {
+    ensure!(met.contains(&true), "every kill came after its step: {met:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,12 +271,33 @@ async fn a_join_goes_on_when_its_control_leader_is_killed_at_any_step() -> anyho
     let mut met = Vec::new();
     // A witness gets a vote, a data node a copy of the directory: all steps that there are.
     for step in 1..=5 {
-        met.push(killed_at(step, true).await?);
+        met.push(Scene::joining_as_witness().await?.killed_at(step).await?);
     }
-    met.push(killed_at(5, false).await?);
-    // Steps take some tens of milliseconds, so a kill may come one step late; not all of them.
-    ensure!(met.contains(&true), "every kill came after its step: {met:?}");
-    Ok(())
+    met.push(Scene::joining().await?.killed_at(5).await?);
+    some_met(&met)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_goes_on_when_its_control_leader_is_killed_at_any_step() -> anyhow::Result<()>
+{
+    let _turn = cluster::turn().await;
+    let mut met = Vec::new();
+    // Admitted, formed, level, voting, settled; then its copies of the directory and of DB1.
+    for step in 1..=7 {
+        met.push(Scene::replacing().await?.killed_at(step).await?);
+    }
+    some_met(&met)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_follows_when_the_control_leader_is_killed_at_any_step() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let mut met = Vec::new();
+    // Admitted, formed, level, voting, the old one gone, settled.
+    for step in 1..=6 {
+        met.push(Scene::following().await?.killed_at(step).await?);
+    }
+    some_met(&met)
 }
 
 /// Repeats a command while its refusal passes by itself.
