@@ -121,10 +121,19 @@ struct Inner<R: AsyncRuntime> {
 }
 
 /// One run of openraft.
-struct Instance<R: AsyncRuntime> {
-    raft: Raft<R>,
+pub(crate) struct Instance<R: AsyncRuntime> {
+    pub raft: Raft<R>,
     /// Until when votes are refused.
     quarantine: Option<Instant>,
+    ended: CancellationToken,
+}
+
+impl<R: AsyncRuntime> Instance<R> {
+    /// What a call to this instance came to; none where the instance ended first. openraft leaves a
+    /// call unanswered for ever whose entries were not durable yet when it was shut down.
+    pub async fn unless_ended<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        self.ended.run_until_cancelled(call).await
+    }
 }
 
 /// Under what a copy serves; a proof only together with a commit or a read round after it.
@@ -384,7 +393,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
                 StartError::Copy(MachineFault::new(fatal.to_string()))
             })?;
         *inner.instance.write().expect("no panic while held") =
-            Some(Arc::new(Instance { raft, quarantine }));
+            Some(Arc::new(Instance { raft, quarantine, ended: CancellationToken::new() }));
         inner.wake.notify_one();
         Ok(())
     }
@@ -401,6 +410,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         let taken = self.inner.instance.write().expect("no panic while held").take();
         if let Some(instance) = taken {
             let _ = instance.raft.shutdown().await;
+            instance.ended.cancel();
         }
     }
 
@@ -426,11 +436,11 @@ impl<R: AsyncRuntime> RaftGroup<R> {
     }
 
     /// The running instance, for a frame of another node.
-    pub(crate) fn running(&self) -> Result<Raft<R>, Refusal> {
+    pub(crate) fn running(&self) -> Result<Arc<Instance<R>>, Refusal> {
         if self.inner.fault.reason().is_some() {
             return Err(Refusal::Failed);
         }
-        Ok(self.instance().ok_or(Refusal::NotRunning)?.raft.clone())
+        self.instance().ok_or(Refusal::NotRunning)
     }
 
     /// Why an instance that was asked has ended.

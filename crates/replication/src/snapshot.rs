@@ -297,9 +297,10 @@ impl Arriving<'_> {
         let state = self.fill(&group).await?;
         check_position(&*state, &meta)?;
         let snapshot = Snapshot { meta, snapshot: SnapshotContent::Received(state) };
-        let raft = group.running()?;
-        let installed = raft.install_full_snapshot(vote, snapshot).await;
-        installed.map(|response| response.vote).map_err(|_| Refusal::NotRunning)
+        let instance = group.running()?;
+        let installing = instance.raft.install_full_snapshot(vote, snapshot);
+        let installed = instance.unless_ended(installing).await.and_then(Result::ok);
+        installed.map(|response| response.vote).ok_or(Refusal::NotRunning)
     }
 
     /// Writes the rows into a fresh state, and flushes it.

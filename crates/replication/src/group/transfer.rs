@@ -6,7 +6,7 @@
 //!
 //! 1. ask the target whether it may lead, and whether its log is near enough;
 //! 2. stop taking proposals, wait until the target's log is level;
-//! 3. transfer, and wait a bounded time for the new leader;
+//! 3. transfer, and wait a bounded time until another copy leads;
 //! 4. else repair: replace the own Raft instance, which then campaigns and leads again.
 
 use std::time::Duration;
@@ -110,8 +110,11 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         let instance = self.instance().ok_or_else(|| self.not_active())?;
         let begun = instance.raft.trigger().transfer_leader(to.0).await;
         begun.map_err(|_| self.not_active())?;
-        if self.wait_for_leader(to).await {
-            return Ok(());
+        match self.wait_for_leader().await {
+            Some(leader) if leader == to.0 => return Ok(()),
+            // Somebody else was elected, which ends a transfer as well.
+            Some(_) => return Err(self.not_active().into()),
+            None => {}
         }
         let db = self.spec().database;
         tracing::warn!(%db, replica = %to, "a transfer got stuck: repairing");
@@ -146,17 +149,19 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         }
     }
 
-    async fn wait_for_leader(&self, to: ReplicaId) -> bool {
-        let Some(instance) = self.instance() else { return false };
+    /// Waits until another copy leads, and says which.
+    async fn wait_for_leader(&self) -> Option<u64> {
+        let (instance, own) = (self.instance()?, self.replica().0);
         let mut metrics = instance.raft.server_metrics();
         let led = async {
-            while metrics.borrow_watched().current_leader != Some(to.0) {
-                if metrics.changed().await.is_err() {
-                    return false;
+            loop {
+                let leader = metrics.borrow_watched().current_leader;
+                if let Some(other) = leader.filter(|leader| *leader != own) {
+                    return Some(other);
                 }
+                metrics.changed().await.ok()?;
             }
-            true
         };
-        tokio::time::timeout(TRANSFER_WAIT, led).await.unwrap_or(false)
+        tokio::time::timeout(TRANSFER_WAIT, led).await.ok().flatten()
     }
 }

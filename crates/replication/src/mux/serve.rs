@@ -167,8 +167,9 @@ async fn heartbeat<R: AsyncRuntime>(
 ) -> Result<Answer, Refusal> {
     use pb::append_result::Result as Wire;
     let request = wire::heartbeat_from_wire(beat)?;
-    let raft = group.running()?;
-    let answer = raft.append_entries(request).await.map_err(|_| group.why_stopped())?;
+    let instance = group.running()?;
+    let answer = instance.unless_ended(instance.raft.append_entries(request)).await;
+    let answer = answer.and_then(Result::ok).ok_or_else(|| group.why_stopped())?;
     let result = match answer {
         AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => {
             Wire::Matched(pb::Matched { last: beat.prev })
@@ -190,10 +191,16 @@ async fn vote<R: AsyncRuntime>(
     if group.in_vote_quarantine() && !request.leadership_transfer {
         return Err(Refusal::VoteQuarantine);
     }
-    let (candidate, raft) = (request.vote.leader_id().voted_for, group.running()?);
+    let (candidate, instance) = (request.vote.leader_id().voted_for, group.running()?);
     let asked_for = request.last_log_id;
-    let answer = if pre_vote { raft.pre_vote(request).await } else { raft.vote(request).await };
-    let answer = answer.map_err(|_| group.why_stopped())?;
+    let asking = async {
+        match pre_vote {
+            true => instance.raft.pre_vote(request).await,
+            false => instance.raft.vote(request).await,
+        }
+    };
+    let answer = instance.unless_ended(asking).await;
+    let answer = answer.and_then(Result::ok).ok_or_else(|| group.why_stopped())?;
     if !answer.vote_granted && asked_for < answer.last_log_id {
         let last = answer.last_log_id.as_ref().map(crate::types::log_id);
         let candidate = dag_types::ReplicaId(candidate);
@@ -210,8 +217,9 @@ async fn transfer<R: AsyncRuntime>(
         return Err(Refusal::MayNotCampaign);
     }
     let request = wire::transfer_from_wire(call)?;
-    let raft = group.running()?;
-    let answer = raft.handle_transfer_leader(request).await.map_err(|_| group.why_stopped())?;
+    let instance = group.running()?;
+    let answer = instance.unless_ended(instance.raft.handle_transfer_leader(request)).await;
+    let answer = answer.and_then(Result::ok).ok_or_else(|| group.why_stopped())?;
     Ok(Answer::Transfer(wire::transfer_answer_to_wire(&answer)))
 }
 
@@ -319,7 +327,7 @@ impl SessionTask {
         group: &RaftGroup<R>,
         calls: mpsc::Receiver<pb::AppendCall>,
     ) -> Result<(), Refusal> {
-        let raft = group.running()?;
+        let instance = group.running()?;
         let (bad, mut malformed) = mpsc::channel(1);
         // A damaged request ends the input; what came before it is still answered.
         let requests =
@@ -327,8 +335,10 @@ impl SessionTask {
                 let request = request.map_err(|error| bad.try_send(error)).ok();
                 std::future::ready(request)
             });
-        let mut results = std::pin::pin!(raft.stream_append(requests));
-        while let Some(result) = results.next().await {
+        let mut results = std::pin::pin!(instance.raft.stream_append(requests));
+        loop {
+            let result = instance.unless_ended(results.next()).await;
+            let Some(result) = result.ok_or_else(|| group.why_stopped())? else { break };
             let result = result.map_err(|_| group.why_stopped())?;
             let ack = pb::AppendAck {
                 session: self.session,
@@ -340,6 +350,8 @@ impl SessionTask {
                 return Ok(());
             }
         }
-        malformed.try_recv().map_or(Ok(()), |error| Err(error.into()))
+        // openraft ends the results without a word where the instance ends between two of them. A
+        // leader that ended the session itself does not hear this any more.
+        Err(malformed.try_recv().map_or_else(|_| group.why_stopped(), Into::into))
     }
 }

@@ -117,6 +117,35 @@ async fn a_stuck_transfer_is_repaired() {
     cluster.stop().await;
 }
 
+/// Entries that were on their way to a disk when an instance was replaced are never answered by
+/// openraft, and a leader sends no more than its credit allows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_instance_is_replaced_while_it_appends_goes_on_following() {
+    let cluster = Cluster::with_database(3, 3, Ground::Simulated).await;
+    cluster.put("key", b"0").await;
+    let active = cluster.active(DB).await;
+    let [replaced, other] = [others(active)[0], others(active)[1]];
+    for follower in [replaced, other] {
+        cluster.group(follower, DB).allow_campaign(false);
+    }
+    let leader = cluster.group(active, DB);
+    let writer = tokio::spawn(async move {
+        for number in 0..400 {
+            leader.propose(put(&number.to_string(), &[7; 8 << 10]), patience()).await.expect("put");
+        }
+    });
+    while !writer.is_finished() {
+        cluster.group(replaced, DB).demote().await.expect("replaced");
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    writer.await.expect("no panic");
+    // Sooner than a session that is never answered is given up.
+    let level = cluster.has(replaced, "399", &[7; 8 << 10]);
+    tokio::time::timeout(Duration::from_secs(20), level).await.expect("it follows");
+    cluster.digests_are_equal().await;
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_demoted_leader_does_not_lead_again() {
     let cluster = Cluster::with_database(3, 3, Ground::Simulated).await;
