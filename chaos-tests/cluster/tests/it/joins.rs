@@ -231,8 +231,8 @@ impl Scene {
         Ok(Self { cluster, command, kind: "ReplaceWitness", count: 5, voters: 5 })
     }
 
-    /// Kills the control leader while a step is under way, sees the operation through without it,
-    /// brings it back. Tells whether the kill came before the step's end.
+    /// Kills the control leader while a step is under way, brings it back once another one leads, and
+    /// sees the operation through. Tells whether the kill came before the step's end.
     async fn killed_at(mut self, step: usize) -> anyhow::Result<bool> {
         let (cluster, kind) = (&mut self.cluster, self.kind);
         let leader = ask::control_leader(cluster)?;
@@ -240,9 +240,13 @@ impl Scene {
         operation(cluster, kind, "the step is begun", |known| steps(known) >= step)?;
         cluster.kill(&leader)?;
         let met = joins(cluster, kind)?.last().map_or(0, steps) == step;
+        // With a site of two, neither its list nor a database may be whole without it.
+        ask::wait_for(cluster, "another one leads", SOON, |status| {
+            status["control_leader"].as_str().is_some_and(|known| known != leader)
+        })?;
+        cluster.restart(std::slice::from_ref(&leader)).await?;
         let ended = operation(cluster, kind, "it ended", |known| known["ended"].is_string())?;
         ensure!(ended["state"] == "Done", "killed at step {step}: {ended:#}");
-        cluster.restart(std::slice::from_ref(&leader)).await?;
         drop(begun.wait_with_output()?);
         ask::wait_for(cluster, "it belongs to them", SOON, whole(self.count, self.voters))?;
         let again = ask::json(cluster, &self.command)?;

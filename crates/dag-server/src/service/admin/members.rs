@@ -252,7 +252,7 @@ pub(super) fn on_both_lists(
 ) -> bool {
     let has = |node: NodeId| match node == own {
         true => status.durable.is_some_and(|at| at.index >= entry),
-        false => matched(status, node).is_some_and(|index| index >= entry),
+        false => matched(state, status, node).is_some_and(|index| index >= entry),
     };
     state.lists(site).iter().all(|list| {
         let durable = list.iter().filter(|node| has(**node)).count();
@@ -260,9 +260,11 @@ pub(super) fn on_both_lists(
     })
 }
 
-/// Up to where the copy on a node surely has the leader's log on its disk.
-pub(super) fn matched(status: &GroupStatus, node: NodeId) -> Option<u64> {
-    let known = status.followers.iter().find(|follower| follower.node == node);
+/// Up to where the copy on a node surely has the leader's log on its disk. That of a store which was
+/// given up is a follower too, until the voters are changed: the record says which one counts.
+fn matched(state: &ControlState, status: &GroupStatus, node: NodeId) -> Option<u64> {
+    let copy = state.database(CONTROL)?.replica_on(node)?.id();
+    let known = status.followers.iter().find(|follower| follower.replica == copy);
     known.and_then(|follower| follower.matched).map(|at| at.index)
 }
 
@@ -286,6 +288,8 @@ pub(super) fn left(status: &GroupStatus, node: NodeId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use active_manager::control::{DatabaseRecord, ReplicaRecord};
+
     use super::*;
 
     /// Nodes 1 to 3 of a site, and the last of them is leaving since entry 10.
@@ -301,7 +305,7 @@ mod tests {
             lineage: Vec::new(),
             sites: Vec::new(),
             nodes: site.iter().map(node).collect(),
-            databases: Vec::new(),
+            databases: vec![control_group(site)],
             node_policies: Vec::new(),
             database_policies: Vec::new(),
             copy_policies: Vec::new(),
@@ -313,6 +317,18 @@ mod tests {
         }
     }
 
+    /// Each node's copy has a number of its own, a hundred above the node's.
+    fn control_group(site: &[u64]) -> DatabaseRecord {
+        let copy = |node: &u64| ReplicaRecord {
+            replica: node + 100,
+            node: *node,
+            voter: true,
+            ..ReplicaRecord::default()
+        };
+        let replicas = site.iter().map(copy).collect();
+        DatabaseRecord { database: CONTROL.0, replicas, ..DatabaseRecord::default() }
+    }
+
     #[test]
     fn a_list_counts_once_more_than_half_of_the_old_and_of_the_new_one_have_it() {
         use dag_types::{LogId, ReplicaId};
@@ -320,7 +336,7 @@ mod tests {
         // What the leader, which is node 1, has on its disk, and what the others are known to have.
         let counts = |site: &[u64], durable: u64, matched: &[(u64, u64)]| {
             let follower = |(node, index): &(u64, u64)| replication::FollowerStatus {
-                replica: ReplicaId(*node),
+                replica: ReplicaId(*node + 100),
                 node: NodeId(*node),
                 matched: at(*index),
                 silent_ms: Some(0),
@@ -336,6 +352,24 @@ mod tests {
         assert!(!counts(&[1, 2, 3], 9, &[(2, 10), (3, 10)]), "in the leader's memory only");
         assert!(counts(&[1, 2], 10, &[(2, 10)]));
         assert!(!counts(&[1, 2], 10, &[(2, 9)]), "of two nodes it is both");
+    }
+
+    #[test]
+    fn a_store_that_was_given_up_says_nothing_for_the_one_in_its_place() {
+        use dag_types::{LogId, ReplicaId};
+        let follower = |replica, index| replication::FollowerStatus {
+            replica: ReplicaId(replica),
+            node: NodeId(2),
+            matched: Some(LogId { term: 1, index }),
+            silent_ms: None,
+        };
+        let mut status = crate::service::admin::show::a_status(replication::Role::Leader);
+        // The lost store of node 2 still votes; its new one, 102, has everything.
+        status.followers = vec![follower(12, 3), follower(102, 10)];
+        let state = leaving(&[1, 2]);
+        assert_eq!(matched(&state, &status, NodeId(2)), Some(10));
+        status.followers = vec![follower(12, 30)];
+        assert_eq!(matched(&state, &status, NodeId(2)), None);
     }
 
     #[test]
