@@ -15,6 +15,7 @@ pub mod builder;
 pub mod giver;
 mod house;
 mod old;
+mod prover;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -10,8 +10,8 @@
 //! only then does the record claim it. A killed target therefore repeats at most what one sync
 //! covers ([`SYNC_BYTES`]) and what was asked ahead. A source may change at any time: files that
 //! have the same name and length in the new checkpoint are compared by digests before they are
-//! sent again, all others are dropped. In the end everything is read back and compared; what does
-//! not hold is fetched once more.
+//! sent again, all others are dropped. In the end everything is read back and compared, but for what
+//! was by then, beside the copying ([`Target::to_prove`]); what does not hold is fetched once more.
 //!
 //! Where an older copy lies here already ([`Target::take_over`]), the state is not made of the
 //! checkpoint's files but of rows: those of the old copy, and what it lacks ([`crate::delta`]).
@@ -20,7 +20,7 @@
 //! and gives the replies back in order. After [`Step::Reconnect`] and [`Target::disconnected`] no
 //! reply to an older request may be given any more.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,10 +38,12 @@ use crate::wire::{
 };
 
 mod files;
+mod proof;
 mod record;
 mod rows;
 
 use files::FileState;
+pub use proof::Proof;
 use rows::Rows;
 
 /// Bytes that are written between two syncs.
@@ -132,6 +134,8 @@ pub struct Target {
     asked: VecDeque<(u32, u32)>,
     comparing: Option<u32>,
     arriving: AlignedBuffer,
+    /// Durable in this life, and not read back yet.
+    unproven: VecDeque<(u32, u32)>,
     /// Written and not yet synced.
     pending: BTreeMap<u32, Vec<(u32, Digest)>>,
     pending_bytes: u64,
@@ -184,6 +188,7 @@ impl Target {
             asked: VecDeque::new(),
             comparing: None,
             arriving: AlignedBuffer::new(RANGE_BYTES as usize),
+            unproven: VecDeque::new(),
             pending: BTreeMap::new(),
             pending_bytes: 0,
             open: BTreeMap::new(),
@@ -351,6 +356,7 @@ impl Target {
         self.manifest = Some(manifest);
         (self.pending, self.pending_bytes, self.tidied) = (BTreeMap::new(), 0, false);
         self.open.clear();
+        self.unproven.clear();
         let path = self.folder.join(RECORD);
         self.journal = Journal::begin(&*self.disk, &path, claims)
             .map_err(disk_fault("write a seed's record", &self.folder))?;

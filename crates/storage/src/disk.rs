@@ -5,6 +5,7 @@
 //! log thread (or from the simulation's own executor), never from a runtime thread.
 
 mod aligned;
+mod behind;
 mod durable;
 mod real;
 mod sim;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use aligned::AlignedBuffer;
+pub use behind::WriteBehind;
 pub use durable::{read_whole, replace_whole, take_lock};
 pub use real::RealDisk;
 pub use sim::{SimDisk, SimDiskOptions};

@@ -23,10 +23,12 @@ use seeding::relocate::{MoveOrder, MoveStep, Relocation};
 use seeding::target::{SeedOrder, Step, Target, seed_folder};
 use seeding::wire::{CheckpointId, Refusal, Reply, Request, WireFault};
 use storage::copy_directory::CopyPlace;
+use storage::disk::{Disk, WriteBehind};
 use storage::identity::CopyIdentity;
 use storage::state::StateError;
 use tokio::runtime::Handle;
 
+use super::prover::Prover;
 use super::wire;
 use crate::node::Node;
 use crate::reports::STALE;
@@ -171,7 +173,13 @@ impl Build {
             link_from: None,
         };
         let folder = seed_folder(&place.folder, seed.replica());
-        let mut target = Target::open(disk, &folder, order)?;
+        // Without a thread to spare, writes are waited for.
+        let behind: Arc<dyn Disk> = match WriteBehind::new(disk.clone()) {
+            Ok(behind) => Arc::new(behind),
+            Err(_) => disk.clone(),
+        };
+        let mut target = Target::open(behind, &folder, order)?;
+        let mut prover = Prover::begin(disk);
         if !target.is_built() && !seed.whole {
             target.take_over(store.engine(), super::old::open(&self.node, seed, &folder));
         }
@@ -187,7 +195,7 @@ impl Build {
                 continue;
             };
             turn += 1;
-            match self.from_one(&mut target, source)? {
+            match self.from_one(&mut target, &mut prover, source)? {
                 Ended::Built => {
                     self.tell(&target, None, "");
                     return Ok(true);
@@ -253,14 +261,19 @@ impl Build {
         (!sources.is_empty()).then(|| sources[turn % sources.len()])
     }
 
-    fn from_one(&self, target: &mut Target, source: NodeId) -> Result<Ended, SeedFault> {
+    fn from_one(
+        &self,
+        target: &mut Target,
+        prover: &mut Prover,
+        source: NodeId,
+    ) -> Result<Ended, SeedFault> {
         let Ok(member) = self.node.member() else { return Ok(Ended::Stopped) };
         let mut pipe = match self.runtime.block_on(member.registry.open_seed(source)) {
             Ok(pipe) => pipe,
             Err(error) => return Ok(Ended::Reconnect(error.to_string())),
         };
         self.tell(target, Some(source), "");
-        let ended = self.exchange(target, source, &mut pipe);
+        let ended = self.exchange(target, prover, source, &mut pipe);
         if matches!(ended, Ok(Ended::Built)) {
             // The source keeps its checkpoint only for those who still want it.
             let _ = self.send(&mut pipe, &Request::Close);
@@ -279,6 +292,7 @@ impl Build {
     fn exchange(
         &self,
         target: &mut Target,
+        prover: &mut Prover,
         source: NodeId,
         pipe: &mut Pipe,
     ) -> Result<Ended, SeedFault> {
@@ -290,6 +304,7 @@ impl Build {
                 told = now;
                 self.tell(target, Some(source), "");
             }
+            prover.turn(target)?;
             match target.step(now, reply.take())? {
                 Step::Again => {}
                 Step::Built => return Ok(Ended::Built),

@@ -15,12 +15,19 @@ pub(super) struct FileState {
     pub(super) doubt: Option<BTreeMap<u32, Digest>>,
     /// No range before this one is missing.
     pub(super) searched: u32,
+    /// Read back in this life, and it held.
+    pub(super) proven: BTreeSet<u32>,
 }
 
 impl FileState {
     pub(super) fn missing(entry: &FileEntry) -> Self {
         let ranges = vec![None; entry.ranges() as usize];
-        Self { ranges, whole: false, linked: false, doubt: None, searched: 0 }
+        let proven = BTreeSet::new();
+        Self { ranges, whole: false, linked: false, doubt: None, searched: 0, proven }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.linked || self.full_with(&[])
     }
 
     pub(super) fn full_with(&self, pending: &[(u32, Digest)]) -> bool {
@@ -107,6 +114,7 @@ impl Target {
             }));
             for (range, digest) in ranges {
                 state.ranges[range as usize] = Some(digest);
+                self.unproven.push_back((number, range));
             }
             let first = state.ranges.iter().position(Option::is_none);
             state.searched = first.unwrap_or(state.ranges.len()) as u32;
@@ -192,22 +200,11 @@ impl Target {
         Ok(Step::Again)
     }
 
-    fn range_holds(&mut self, number: u32, range: u32) -> Result<bool, SeedFault> {
-        let Some(expected) = self.files[number as usize].ranges[range as usize] else {
-            return Ok(false);
-        };
-        let length = self.known().files[number as usize].range_bytes(range) as usize;
-        let path = self.path_of(number);
-        let read = self.disk.open(&path, OpenMode::Read).and_then(|file| {
-            let mut bytes = vec![0; length];
-            file.read_at(&mut bytes, u64::from(range) * RANGE_BYTES)?;
-            Ok(bytes)
-        });
-        match read {
-            Ok(bytes) => Ok(digest(&bytes) == expected),
-            Err(fault) if is_gone(&fault) => Ok(false),
-            Err(fault) => Err(disk_fault("read a staged file back", &self.folder)(fault)),
+    fn range_holds(&self, number: u32, range: u32) -> Result<bool, SeedFault> {
+        if self.files[number as usize].proven.contains(&range) {
+            return Ok(true);
         }
+        self.proof(number, range).map_or(Ok(false), |proof| proof.holds(&*self.disk))
     }
 
     fn check_length(&self, number: u32) -> Result<bool, SeedFault> {
@@ -221,7 +218,7 @@ impl Target {
     }
 
     /// A range, or a whole file, is not what it was.
-    fn lose(&mut self, number: u32, range: Option<u32>) -> Result<(), SeedFault> {
+    pub(super) fn lose(&mut self, number: u32, range: Option<u32>) -> Result<(), SeedFault> {
         let state = &mut self.files[number as usize];
         let count = state.ranges.len() as u32;
         (state.whole, state.linked, state.searched) = (false, false, 0);
@@ -232,13 +229,15 @@ impl Target {
             if let Some(held) = state.ranges.get_mut(range as usize) {
                 *held = None;
             }
+            state.proven.remove(&range);
             claims.push(Claim::Lost(Range { file: number, range, digest: Vec::new() }));
         }
         self.claim(claims)
     }
 
     fn verified(&mut self, now: Millis, clean: bool) -> Result<Step, SeedFault> {
-        if !clean {
+        // A proof beside this pass may have found damage in what the pass had found whole.
+        if !clean || !self.files.iter().all(FileState::is_whole) {
             // The connection may have ended since the last range came.
             self.disconnected();
             self.doing = Doing::Opening { asked: false };
@@ -271,7 +270,7 @@ impl Target {
     }
 }
 
-fn is_gone(fault: &std::io::Error) -> bool {
+pub(super) fn is_gone(fault: &std::io::Error) -> bool {
     use std::io::ErrorKind::{NotFound, UnexpectedEof};
     matches!(fault.kind(), NotFound | UnexpectedEof)
 }

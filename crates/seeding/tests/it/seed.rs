@@ -248,6 +248,43 @@ fn a_bit_that_rots_in_the_stage_is_found_when_it_is_read_back_and_fetched_again(
     }
 }
 
+/// Another thread reads back what is durable; here it answers some steps later.
+#[test]
+fn what_is_read_back_beside_the_copying_counts_and_damage_found_so_is_fetched_again() {
+    for (seed, late) in [(1, 1), (2, 3), (3, usize::MAX)] {
+        let mut peer = Peer::new(seed, 60, 1 << 20);
+        let node = Node::new(seed);
+        let mut target = node.seed(NEW).unwrap();
+        let (mut proofs, mut rotted, mut found) = (Vec::new(), false, 0);
+        while !target.is_built() {
+            proofs.extend(target.to_prove());
+            if !rotted && !proofs.is_empty() {
+                let entry = &target.manifest().unwrap().files[0];
+                let file = target.folder().join("state").join(&entry.name);
+                node.disk.sim.flip_bit(&file, 4711, 3).unwrap();
+                rotted = true;
+            }
+            if proofs.len() >= late || target.progress().phase == Phase::Verifying {
+                for proof in proofs.drain(..) {
+                    let holds = proof.holds(&node.disk).unwrap();
+                    found += u32::from(!holds);
+                    // What is told twice is told once.
+                    target.proved(&proof, holds).unwrap();
+                    target.proved(&proof, holds).unwrap();
+                }
+            }
+            advance(&mut target, &mut peer, Millis(0), &mut Some).unwrap();
+        }
+        assert!(rotted && found == 1, "seed {seed}: found {found} times");
+        let total = target.manifest().unwrap().total_bytes();
+        let again = target.received_bytes() - total;
+        assert!(again > 0 && again <= RANGE_BYTES, "{again} bytes were fetched again");
+        drop(target);
+        let copy = install(&install_order(&node, NEW), &node.engine()).unwrap();
+        assert_eq!(all_rows(&*copy.state), all_rows(&*peer.store));
+    }
+}
+
 #[test]
 fn a_source_of_something_else_or_too_old_is_refused_and_nothing_is_staged() {
     let node = Node::new(1);

@@ -1,0 +1,287 @@
+//! A disk whose unbuffered writes are carried out by a thread of their own, so that whoever writes
+//! can fetch the next bytes meanwhile.
+//!
+//! It promises what an operating system's cache promises: a read sees what was written before it, a
+//! sync waits for all of it, and a write that failed is told by the next call to its file, at the
+//! latest by its sync; from then on every call fails. At most [`AHEAD`] writes wait.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::{AlignedBuffer, Disk, DiskFile, DiskLock, Links, OpenMode};
+
+/// Writes that wait at most; each holds its bytes in memory.
+pub const AHEAD: usize = 3;
+
+const UNPOISONED: &str = "nothing panics while it holds the lock";
+
+/// See the module.
+pub struct WriteBehind {
+    disk: Arc<dyn Disk>,
+    queue: Arc<Queue>,
+}
+
+struct Queue {
+    jobs: SyncSender<Job>,
+    /// Buffers that were written.
+    spare: Mutex<Receiver<AlignedBuffer>>,
+}
+
+enum Job {
+    Write {
+        to: Arc<Behind>,
+        bytes: AlignedBuffer,
+        offset: u64,
+    },
+    /// Everything before this was written.
+    Tell(SyncSender<()>),
+}
+
+impl WriteBehind {
+    /// Writes behind to this disk until the last of its files is dropped.
+    pub fn new(disk: Arc<dyn Disk>) -> io::Result<Self> {
+        let (jobs, waiting) = sync_channel(AHEAD);
+        // One is being written, one being filled.
+        let (written, spare) = sync_channel(AHEAD + 2);
+        let writer = move || {
+            while let Ok(job) = waiting.recv() {
+                match job {
+                    Job::Write { to, mut bytes, offset } => {
+                        to.write(bytes.padded(), offset);
+                        let _ = written.try_send(bytes);
+                    }
+                    Job::Tell(waiter) => drop(waiter.send(())),
+                }
+            }
+        };
+        std::thread::Builder::new().name("write-behind".into()).spawn(writer)?;
+        Ok(Self { disk, queue: Arc::new(Queue { jobs, spare: Mutex::new(spare) }) })
+    }
+}
+
+/// A file and what became of the writes to it.
+struct Behind {
+    file: Arc<dyn DiskFile>,
+    fault: Mutex<Option<(io::ErrorKind, String)>>,
+}
+
+impl Behind {
+    fn write(&self, bytes: &[u8], offset: u64) {
+        // After a failed write nothing is known of the file.
+        if self.sound().is_ok()
+            && let Err(fault) = self.file.write_at(bytes, offset)
+        {
+            *self.fault.lock().expect(UNPOISONED) = Some((fault.kind(), fault.to_string()));
+        }
+    }
+
+    fn sound(&self) -> io::Result<()> {
+        match &*self.fault.lock().expect(UNPOISONED) {
+            Some((kind, text)) => Err(io::Error::new(*kind, text.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+struct BehindFile {
+    behind: Arc<Behind>,
+    queue: Arc<Queue>,
+}
+
+impl BehindFile {
+    /// Waits until everything that was written so far is on its way to the disk.
+    fn settled(&self) -> io::Result<&dyn DiskFile> {
+        let (waiter, written) = sync_channel(1);
+        let ended = |_| io::Error::other("the thread that writes has ended");
+        self.queue.jobs.send(Job::Tell(waiter)).map_err(|_| ended(()))?;
+        written.recv().map_err(|_| ended(()))?;
+        self.behind.sound()?;
+        Ok(&*self.behind.file)
+    }
+}
+
+impl DiskFile for BehindFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.settled()?.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.behind.sound()?;
+        let spare = self.queue.spare.lock().expect(UNPOISONED).try_recv();
+        let mut bytes = spare.unwrap_or_else(|_| AlignedBuffer::new(data.len()));
+        bytes.reset(data.len());
+        bytes.push(data);
+        let job = Job::Write { to: self.behind.clone(), bytes, offset };
+        let ended = |_| io::Error::other("the thread that writes has ended");
+        self.queue.jobs.send(job).map_err(ended)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.settled()?.sync()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.settled()?.len()
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.settled()?.set_len(bytes)
+    }
+
+    fn flush_group(&self) -> Option<u64> {
+        self.behind.file.flush_group()
+    }
+}
+
+impl Disk for WriteBehind {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.open(path, mode)?;
+        if mode != OpenMode::Direct {
+            return Ok(file);
+        }
+        let behind = Arc::new(Behind { file, fault: Mutex::default() });
+        Ok(Arc::new(BehindFile { behind, queue: self.queue.clone() }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        self.disk.list(folder)
+    }
+
+    fn create_dir_all(&self, folder: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(folder)
+    }
+
+    fn sync_dir(&self, folder: &Path) -> io::Result<()> {
+        self.disk.sync_dir(folder)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+
+    fn remove_dir_all(&self, folder: &Path) -> io::Result<()> {
+        self.disk.remove_dir_all(folder)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.disk.exists(path)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.link(from, to)
+    }
+
+    fn links(&self, path: &Path) -> io::Result<Links> {
+        self.disk.links(path)
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        self.disk.resolve(path)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        self.disk.free_bytes(path)
+    }
+
+    fn lock(&self, path: &Path, owner: &str) -> io::Result<DiskLock> {
+        self.disk.lock(path, owner)
+    }
+
+    fn take_latency(&self) -> Duration {
+        self.disk.take_latency()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{BLOCK, SimDisk, SimDiskOptions};
+
+    fn file(sim: &SimDisk) -> Arc<dyn DiskFile> {
+        let path = Path::new("/file");
+        sim.open(path, OpenMode::Create).expect("made");
+        sim.sync_dir(Path::new("/")).expect("its name is durable");
+        let behind = WriteBehind::new(Arc::new(sim.clone())).expect("a thread");
+        behind.open(path, OpenMode::Direct).expect("opened")
+    }
+
+    fn block(byte: u8) -> AlignedBuffer {
+        let mut block = AlignedBuffer::new(BLOCK);
+        block.push(&[byte; BLOCK]);
+        block
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_durable_once_it_is_synced() {
+        let sim = SimDisk::new(1, SimDiskOptions::default());
+        let file = file(&sim);
+        // More than wait at a time, and some of them over one another.
+        for n in 0..20_u8 {
+            let place = u64::from(n % 7) * BLOCK as u64;
+            file.write_at(block(n).filled(), place).expect("taken");
+        }
+        let mut read = AlignedBuffer::new(BLOCK);
+        file.read_at(read.blocks_mut(BLOCK), 5 * BLOCK as u64).expect("read");
+        assert_eq!(read.filled(), [19; BLOCK]);
+        assert_eq!(file.len().expect("a length"), 7 * BLOCK as u64);
+        file.set_len(5 * BLOCK as u64).expect("cut");
+        file.sync().expect("synced");
+        sim.crash();
+        let again = sim.open(Path::new("/file"), OpenMode::Read).expect("it is there");
+        again.read_at(read.blocks_mut(BLOCK), 4 * BLOCK as u64).expect("read");
+        assert_eq!(read.filled(), [18; BLOCK]);
+        assert_eq!(again.len().expect("a length"), 5 * BLOCK as u64);
+    }
+
+    /// Its writes fail from the third on.
+    struct Failing(Mutex<u32>);
+
+    impl DiskFile for Failing {
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            let mut left = self.0.lock().expect(UNPOISONED);
+            *left = left.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(())
+        }
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn len(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+        fn set_len(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush_group(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_write_that_failed_is_told_by_the_sync_and_by_every_call_after_it() {
+        let sim = SimDisk::new(1, SimDiskOptions::default());
+        let disk = WriteBehind::new(Arc::new(sim)).expect("a thread");
+        let file: Arc<dyn DiskFile> = Arc::new(Failing(Mutex::new(2)));
+        let behind = Arc::new(Behind { file, fault: Mutex::default() });
+        let file = BehindFile { behind, queue: disk.queue.clone() };
+        for n in 0..2 {
+            file.write_at(block(n).filled(), 0).expect("taken");
+        }
+        file.sync().expect("so far all is well");
+        file.write_at(block(3).filled(), 0).expect("taken; it fails behind");
+        let full = io::ErrorKind::StorageFull;
+        assert_eq!(file.sync().unwrap_err().kind(), full);
+        assert_eq!(file.sync().unwrap_err().kind(), full, "it never becomes well again");
+        assert_eq!(file.write_at(block(4).filled(), 0).unwrap_err().kind(), full);
+        assert_eq!(file.len().unwrap_err().kind(), full);
+    }
+}
