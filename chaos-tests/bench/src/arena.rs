@@ -57,15 +57,37 @@ impl Arena {
         mailboxes: usize,
         copies: Option<&str>,
     ) -> anyhow::Result<Self> {
+        Self::up_as(folder, shape, timeouts, (databases, mailboxes, copies), Vec::new()).await
+    }
+
+    /// The same as [`up`](Self::up), with further settings for all nodes.
+    pub async fn up_with(
+        folder: &Path,
+        shape: &str,
+        timeouts: Timeouts,
+        databases: usize,
+        mailboxes: usize,
+        settings: Vec<Setting>,
+    ) -> anyhow::Result<Self> {
+        Self::up_as(folder, shape, timeouts, (databases, mailboxes, None), settings).await
+    }
+
+    async fn up_as(
+        folder: &Path,
+        shape: &str,
+        timeouts: Timeouts,
+        (databases, mailboxes, copies): (usize, usize, Option<&str>),
+        mut settings: Vec<Setting>,
+    ) -> anyhow::Result<Self> {
         let scratch = tempfile::Builder::new().prefix("cluster-").tempdir_in(folder)?;
         let bins = bins()?;
-        let quiet = |text: &str| text.parse::<Setting>();
+        settings.push("log_level=warn".parse()?);
         let cluster = LocalCluster::up(UpOptions {
             shape: testkit::scratch::shapes().join(shape),
             folder: scratch.path().to_path_buf(),
             bins: bins.clone(),
             lifetime: Lifetime::WithParent,
-            settings: vec![quiet("log_level=warn")?],
+            settings,
             timeouts: Some(timeouts),
             tls: false,
         })

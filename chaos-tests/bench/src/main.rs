@@ -15,6 +15,7 @@
 //! | [`mailboxes`] | a mailbox of a million messages beside one of a thousand, change feed, fetch |
 //! | [`moves`] | planned switchovers and drains: the longest wait of a client's delivery |
 //! | [`outages`] | power off and back, a silent site, failovers under full load for a long time |
+//! | [`seeds`] | a large copy built beside `cp`, clients meanwhile, path moves, a long log replayed |
 //! | [`watching`] | from a change to its notification; memory with many watchers |
 
 mod arena;
@@ -28,6 +29,7 @@ mod mailboxes;
 mod moves;
 mod outages;
 mod report;
+mod seeds;
 mod traffic;
 mod watching;
 
@@ -113,6 +115,21 @@ enum What {
     },
     /// Full load, and failovers that nobody asked for
     Steady,
+    /// A large copy is built beside `cp`, from the active copy under load, and moved to another path
+    Seed {
+        /// MiB of mail
+        #[arg(long, default_value_t = 2_048)]
+        mib: u64,
+        /// How often it is built
+        #[arg(long, default_value_t = 3)]
+        trials: u32,
+    },
+    /// All nodes killed with a log that no flush has written
+    Replay {
+        /// MiB of mail
+        #[arg(long, default_value_t = 512)]
+        mib: u64,
+    },
     /// Many databases: made, written, idle, killed, opened again
     Hundred {
         /// How many
@@ -211,6 +228,8 @@ async fn measure(cli: Cli, report: &mut Report) -> anyhow::Result<()> {
         What::Power { trials } => outages::power(folder, trials, report).await,
         What::Silence { trials } => outages::silence(folder, trials, report).await,
         What::Steady => outages::steady(folder, seconds, report).await,
+        What::Seed { mib, trials } => seeds::run(folder, mib, trials, report).await,
+        What::Replay { mib } => seeds::replay(folder, mib, report).await,
         What::Hundred { databases } => hundred::run(folder, databases, seconds, report).await,
         What::Mailbox { messages } => mailboxes::sizes(folder, messages, seconds, report).await,
         What::Fetch { clients } => mailboxes::fetches(folder, clients, seconds, report).await,
@@ -241,6 +260,8 @@ async fn everything(
     outages::power(folder, 5, report).await?;
     outages::silence(folder, 5, report).await?;
     outages::steady(folder, 20 * seconds, report).await?;
+    seeds::run(folder, 2_048, 3, report).await?;
+    seeds::replay(folder, 512, report).await?;
     mailboxes::sizes(folder, 1_000_000, seconds, report).await?;
     mailboxes::fetches(folder, 16, seconds, report).await?;
     // The same mails without a watcher say what of the memory is the mails'.

@@ -20,6 +20,7 @@ use crate::limits::Limits;
 use crate::mailboxes::{Fetches, Sizes};
 use crate::moves::{Drain, Switchovers};
 use crate::outages::{Power, Silence, Steady};
+use crate::seeds::{PathMove, Replay, Seeded, Sourcing};
 use crate::watching::Watchers;
 
 /// A result of another system under the same load, for the table of comparison.
@@ -75,6 +76,14 @@ pub enum Line {
     Silence(Silence),
     /// Full load for a long time.
     Steady(Steady),
+    /// A copy built from another one.
+    Seeded(Seeded),
+    /// The active copy as a source.
+    Sourcing(Sourcing),
+    /// A database that moves to another path.
+    PathMove(PathMove),
+    /// A log that no flush has written.
+    Replay(Replay),
     /// Another system.
     Peer(Peer),
 }
@@ -97,6 +106,10 @@ impl Line {
             Self::Power(_) => "power".to_owned(),
             Self::Silence(_) => "silence".to_owned(),
             Self::Steady(_) => "steady".to_owned(),
+            Self::Seeded(_) => "seeded".to_owned(),
+            Self::Sourcing(_) => "sourcing".to_owned(),
+            Self::PathMove(_) => "path-move".to_owned(),
+            Self::Replay(_) => "replay".to_owned(),
             Self::Peer(peer) => format!("{}-{}-{}", peer.name, peer.size, peer.clients),
         }
     }
@@ -314,6 +327,10 @@ fn sentence(line: &Line) -> Option<String> {
         Line::Power(power) => Some(power.sentence()),
         Line::Silence(silence) => Some(silence.sentence()),
         Line::Steady(steady) => Some(steady.sentence()),
+        Line::Seeded(seeded) => Some(seeded.sentence()),
+        Line::Sourcing(sourcing) => Some(sourcing.sentence()),
+        Line::PathMove(moved) => Some(moved.sentence()),
+        Line::Replay(replay) => Some(replay.sentence()),
         Line::Limits(_) | Line::Cell(_) | Line::Peer(_) => None,
     }
 }

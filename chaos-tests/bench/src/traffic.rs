@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use dag_client::{Client, Delivery};
 use testkit::mail::Pool;
 use tokio::task::JoinHandle;
@@ -66,20 +66,33 @@ impl Traffic {
 
     /// The longest wait of a delivery that was sent since then, once all of them are answered.
     pub async fn longest_since(&self, from: Instant) -> anyhow::Result<Duration> {
+        Ok(self.waits_since(from).await?.last().copied().unwrap_or_default())
+    }
+
+    /// The wait that 99 of 100 deliveries do not exceed that were sent since then.
+    pub async fn p99_since(&self, from: Instant) -> anyhow::Result<Duration> {
+        let waits = self.waits_since(from).await?;
+        let place = (waits.len() * 99).div_ceil(100).max(1) - 1;
+        waits.get(place).copied().context("nothing was sent")
+    }
+
+    /// All of these waits, the longest one last.
+    async fn waits_since(&self, from: Instant) -> anyhow::Result<Vec<Duration>> {
         // What was sent at the very end is answered too.
         let until = Instant::now();
         loop {
-            let longest = {
+            let waits = {
                 let seen = self.seen.lock().expect("no panic with it");
                 ensure!(seen.failed.is_empty(), "deliveries failed: {:?}", seen.failed);
                 let newest = seen.acknowledged.iter().map(|sample| sample.sent).max();
                 let answered = seen.under_way == 0 || until.elapsed() > Duration::from_secs(1);
                 let since = seen.acknowledged.iter().filter(|sample| sample.sent >= from);
-                let longest = since.map(|sample| sample.took).max().unwrap_or_default();
-                (answered && newest > Some(until)).then_some(longest)
+                let waits: Vec<Duration> = since.map(|sample| sample.took).collect();
+                (answered && newest > Some(until)).then_some(waits)
             };
-            if let Some(longest) = longest {
-                return Ok(longest);
+            if let Some(mut waits) = waits {
+                waits.sort_unstable();
+                return Ok(waits);
             }
             ensure!(until.elapsed() < Duration::from_secs(60), "mails stay unanswered");
             tokio::time::sleep(POLL).await;
