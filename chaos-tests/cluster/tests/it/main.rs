@@ -17,6 +17,7 @@ mod reforming;
 mod runbooks;
 mod same_commands;
 mod seeding;
+mod seeds_disturbed;
 mod single_node;
 mod snapshots;
 mod storm;

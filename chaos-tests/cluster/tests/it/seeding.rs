@@ -17,29 +17,33 @@ use testkit::scratch::{Scratch, ScratchCluster};
 const ADDRESS: &str = "reader@example.org";
 
 /// One copy's line in a status.
-fn copy<'a>(status: &'a Value, database: &str, node: &str) -> Option<&'a Value> {
+pub(crate) fn copy<'a>(status: &'a Value, database: &str, node: &str) -> Option<&'a Value> {
     let copies = status["copies"].as_array()?;
     copies.iter().find(|copy| copy["database"] == database && copy["node"] == node)
 }
 
-fn replica(cluster: &ScratchCluster, database: &str, node: &str) -> anyhow::Result<u64> {
+pub(crate) fn replica(cluster: &ScratchCluster, database: &str, node: &str) -> anyhow::Result<u64> {
     let status = ask::status(cluster)?;
     let line = copy(&status, database, node).context("a line for the copy")?;
     line["replica_id"].as_u64().context("a copy has an id")
 }
 
 /// The operation of a seed that is to begin now.
-fn begin(cluster: &ScratchCluster, command: &str) -> anyhow::Result<u64> {
+pub(crate) fn begin(cluster: &ScratchCluster, command: &str) -> anyhow::Result<u64> {
     let begun = ask::json(cluster, command)?;
     begun["operation"].as_u64().context("a seed is an operation")
 }
 
-fn operation(cluster: &ScratchCluster, number: u64) -> anyhow::Result<Value> {
+pub(crate) fn operation(cluster: &ScratchCluster, number: u64) -> anyhow::Result<Value> {
     ask::json(cluster, &format!("ops show {number}"))
 }
 
 /// Waits until an operation is over; gives its last state.
-fn ended(cluster: &ScratchCluster, number: u64, within: Duration) -> anyhow::Result<Value> {
+pub(crate) fn ended(
+    cluster: &ScratchCluster,
+    number: u64,
+    within: Duration,
+) -> anyhow::Result<Value> {
     let end = Instant::now() + within;
     loop {
         // Nodes may be down and the control group without a leader meanwhile.

@@ -1,0 +1,111 @@
+//! Copies that are built while nodes die or fall silent at random moments, under load.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use cluster::trial::{Promise, Trial, now};
+use cluster::work::{Load, Work};
+use cluster::{ask, number};
+use history::event::Phase;
+use testkit::mail::Dice;
+use testkit::scratch::Scratch;
+
+use crate::seeding::{begin, copy, ended, every_mail_is_there, fill, operation, replica};
+
+/// Seeds of a run.
+const ROUNDS: u64 = 20;
+/// Mails of 250 KB, which a seed has to bring over.
+const MAILS: u64 = 64;
+/// Bytes a second: a seed takes some three seconds.
+const LIMIT: &str = "5MB/s";
+/// A fault comes within this time after the command.
+const WITHIN_MS: u64 = 3_500;
+const CALM: Duration = Duration::from_secs(60);
+
+/// What happens in the middle of a seed, as the history calls it.
+const KINDS: [&str; 5] =
+    ["source killed", "target killed", "control leader killed", "source silent", "target silent"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_built_whatever_node_dies_or_falls_silent_at_whatever_moment()
+-> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let promise = Promise {
+        reproduce: "cargo test --release -p cluster copies_are_built_whatever",
+        faults: &KINDS,
+        acknowledged_min: 100,
+    };
+    let mut trial = Trial::begin(Scratch::shape("three-node"), &["DB1"], promise).await?;
+    fill(&trial.cluster, MAILS).await?;
+    let work = Work::begin(&trial, &Load { mailboxes: 3, ..Load::default() }).await?;
+    work.progress(100, Duration::from_secs(30)).await?;
+    trial.phase(Phase::Faults)?;
+    let seed = number("HOLDFAST_TRIAL_SEED", now());
+    eprintln!("HOLDFAST_TRIAL_SEED={seed}");
+    let mut dice = Dice::new(seed);
+    let (rounds, mut met) = (number("HOLDFAST_TRIAL_ROUNDS", ROUNDS), 0);
+    for round in 0..rounds {
+        let kind = match KINDS.get(round as usize) {
+            Some(kind) => kind,
+            None => KINDS[dice.below(KINDS.len() as u64) as usize],
+        };
+        let after = Duration::from_millis(dice.below(WITHIN_MS));
+        let running = disturbed(&mut trial, &work, kind, after)
+            .await
+            .with_context(|| format!("round {round}: {kind} after {after:?}"))?;
+        met += u64::from(running);
+        eprintln!("{round}: {kind} after {after:?}, {}", if running { "met" } else { "too late" });
+    }
+    ensure!(2 * met >= rounds, "{met} of {rounds} seeds were still running when it happened");
+    trial.phase(Phase::After)?;
+    work.progress(100, CALM).await?;
+    every_mail_is_there(&trial.cluster, MAILS).await?;
+    work.stop().await?;
+    ask::wait_healthy(&trial.cluster, CALM)?;
+    trial.judge()
+}
+
+/// One seed with something in its middle, seen to its end. Tells whether it was running by then.
+async fn disturbed(
+    trial: &mut Trial,
+    work: &Work,
+    kind: &str,
+    after: Duration,
+) -> anyhow::Result<bool> {
+    let target = ask::passive(&trial.cluster, "DB1")?;
+    let before = replica(&trial.cluster, "DB1", &target)?;
+    let command = format!("copy reseed DB1@{target} --whole --limit {LIMIT}");
+    let operation_number = begin(&trial.cluster, &command)?;
+    tokio::time::sleep(after).await;
+    let status = ask::status(&trial.cluster)?;
+    let source = copy(&status, "DB1", &target).and_then(|copy| copy["seed"]["source"].as_str());
+    let active = ask::active_in(&status, "DB1").context("a database of two voters is mounted")?;
+    // Before a source is chosen, and when it has sent everything: the active copy decides.
+    let source = source.unwrap_or(&active).to_owned();
+    let victim = match kind {
+        "source killed" | "source silent" => source,
+        "target killed" | "target silent" => target.clone(),
+        _ => status["control_leader"].as_str().context("there is a leader")?.to_owned(),
+    };
+    let running = operation(&trial.cluster, operation_number)?["state"] == "Running";
+    let from = now();
+    if kind.ends_with("silent") {
+        trial.cluster.pause(&victim)?;
+        work.progress(20, CALM).await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        trial.cluster.resume(&victim)?;
+    } else {
+        trial.cluster.kill(&victim)?;
+        work.progress(20, CALM).await?;
+        trial.cluster.restart(std::slice::from_ref(&victim)).await?;
+    }
+    trial.fault(kind, std::slice::from_ref(&victim), from, Some(now()))?;
+    let done = ended(&trial.cluster, operation_number, 2 * CALM)?;
+    ensure!(done["state"] == "Done", "{done}");
+    ask::wait_healthy(&trial.cluster, CALM)?;
+    ask::expect_equal(&trial.cluster, "DB1", 3)?;
+    let now_there = replica(&trial.cluster, "DB1", &target)?;
+    ensure!(now_there > before, "replica {now_there} on {target} is the old one");
+    work.progress(10, CALM).await?;
+    Ok(running)
+}
