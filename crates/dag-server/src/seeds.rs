@@ -16,6 +16,7 @@ pub mod giver;
 mod house;
 mod old;
 mod prover;
+mod strays;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use active_manager::control::{ControlState, SeedPhase};
-use dag_types::{DatabaseId, Generation, ReplicaId};
+use dag_types::{DatabaseId, ReplicaId};
 use seeding::source::Source;
 use seeding::{SeedFault, install, relocate, trash};
 
+use super::strays::{Folder, is_stray, parse};
 use super::{CHECKPOINTS, UNPOISONED, giver};
 use crate::clock;
 use crate::journal::{CopyOf, Event};
@@ -71,40 +72,6 @@ fn round(node: &Node, slow: bool, before: Option<&Seen>) -> Option<Seen> {
     clean.then_some(now)
 }
 
-/// A folder of a database that belongs to one copy.
-enum Folder {
-    /// A copy.
-    Copy(Generation, ReplicaId),
-    /// A copy that is built.
-    Seed(ReplicaId),
-}
-
-fn parse(name: &Path) -> Option<Folder> {
-    let name = name.to_str()?;
-    if let Some(replica) = name.strip_prefix("seed-") {
-        return Some(Folder::Seed(ReplicaId(replica.parse().ok()?)));
-    }
-    let (generation, replica) = name.strip_prefix("gen-")?.split_once('-')?;
-    Some(Folder::Copy(Generation(generation.parse().ok()?), ReplicaId(replica.parse().ok()?)))
-}
-
-/// Whether a copy is of use no longer. What the control log has not given out yet is not its
-/// business: the log may be behind. A copy that is replaced stays until the new one is admitted.
-fn is_stray(node: &Node, state: &ControlState, database: DatabaseId, replica: ReplicaId) -> bool {
-    let Some(record) = state.database(database) else { return false };
-    // Until a generation that was formed anew serves, the old copies are all that there is.
-    if record.reforming != 0 {
-        return false;
-    }
-    let own = record.replica_on(node.id()).map(|copy| copy.id());
-    let seed = state.seed(database, node.id());
-    let kept = seed.is_some_and(|seed| {
-        seed.replica() == replica
-            || (seed.phase() == SeedPhase::Joining && seed.replaces == replica.0)
-    });
-    own != Some(replica) && !kept && replica.0 < state.next_replica
-}
-
 fn discard_strays(
     node: &Node,
     state: &ControlState,
@@ -117,7 +84,7 @@ fn discard_strays(
     for name in list(node, &place.folder)? {
         match parse(&name) {
             Some(Folder::Copy(generation, replica))
-                if open != Some(replica) && is_stray(node, state, database, replica) =>
+                if open != Some(replica) && is_stray(node.id(), state, database, replica) =>
             {
                 let old = node.store.root.copy_identity(database, generation, replica);
                 install::retire(&place, &old, clock::wall())?;
@@ -129,7 +96,7 @@ fn discard_strays(
             None if name.as_os_str() == relocate::SOURCE && !relocates(node, state, database) => {
                 remove(node, &place.folder.join(name))?;
             }
-            Some(Folder::Seed(replica)) if is_stray(node, state, database, replica) => {
+            Some(Folder::Seed(replica)) if is_stray(node.id(), state, database, replica) => {
                 install::clean(&place, &place.folder.join(name))?;
                 tracing::info!(db = %database, %replica, "a seed that nobody wants is removed");
             }
@@ -181,20 +148,4 @@ fn expire(node: &Node, database: DatabaseId, folder: &Path) -> Result<(), SeedFa
         tracing::info!(db = %database, name = %name.display(), "removed from the trash");
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn folders_of_copies_and_seeds_are_known_and_no_others() {
-        let parse = |name: &str| parse(Path::new(name));
-        assert!(matches!(parse("seed-12"), Some(Folder::Seed(ReplicaId(12)))));
-        let copy = parse("gen-2-7");
-        assert!(matches!(copy, Some(Folder::Copy(Generation(2), ReplicaId(7)))));
-        for other in ["trash", "seed-source", "gen-x-7", "gen-1", "seed-", "seed-1.record"] {
-            assert!(parse(other).is_none(), "{other}");
-        }
-    }
 }

@@ -17,6 +17,7 @@ mod orders;
 mod paths;
 pub(crate) mod plan;
 mod reforming;
+mod seed_plan;
 mod seeding;
 mod seeds;
 mod settings;

@@ -1,0 +1,147 @@
+//! What a seed needs next, and what a comparison says of its copy. Pure: made of the control log and
+//! of what nodes report, so that whoever simulates a control leader decides as the real one does.
+
+use active_manager::control::{ControlState, OperationState, SeedPhase, SeedRecord};
+use active_manager::report::Reports;
+use active_manager::seed;
+use dag_api::admin::v1 as api;
+use dag_types::{NodeId, ReplicaId};
+
+/// Entries that a copy may lack when it is compared: it applies them while the mark is on its way.
+const NEAR: u64 = 2000;
+
+/// What a seed needs next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It goes on by itself.
+    Wait,
+    /// The built copy takes its place.
+    Advance(String),
+    /// Its content is compared with the active copy's.
+    Compare,
+    /// It is over, without a new copy.
+    GiveUp(String),
+}
+
+/// What a seed needs next, by the control log and the last word of its node.
+pub fn next(
+    state: &ControlState,
+    reports: &Reports,
+    copies: &[api::DatabaseCopy],
+    seed: &SeedRecord,
+) -> Next {
+    let operation = state.operations.iter().find(|known| known.operation == seed.operation);
+    if operation.is_some_and(|known| known.state() == OperationState::Cancelling) {
+        return Next::GiveUp("cancelled".into());
+    }
+    let here =
+        |copy: &&api::DatabaseCopy| copy.database_id == seed.database && copy.node_id == seed.node;
+    let Some(copy) = copies.iter().find(here) else { return Next::Wait };
+    if !reports.reaches(seed.node()) {
+        return Next::Wait;
+    }
+    match seed.phase() {
+        SeedPhase::Building => built(state, reports, copy, seed),
+        SeedPhase::Joining if copy.replica_id != seed.replica => Next::Wait,
+        SeedPhase::Joining if copy.status() == api::CopyStatus::Failed => {
+            Next::GiveUp(copy.message.clone())
+        }
+        SeedPhase::Joining => {
+            let near = copy.copy_queue_length + copy.replay_queue_length <= NEAR;
+            let runs = copy.queues_known && copy.term > 0;
+            if near && runs { Next::Compare } else { Next::Wait }
+        }
+    }
+}
+
+fn built(
+    state: &ControlState,
+    reports: &Reports,
+    copy: &api::DatabaseCopy,
+    seed: &SeedRecord,
+) -> Next {
+    let progress = copy.seed.as_ref().filter(|progress| progress.replica_id == seed.replica);
+    let Some(progress) = progress else { return Next::Wait };
+    if progress.failed {
+        return Next::GiveUp(progress.message.clone());
+    }
+    if progress.phase() != api::SeedPhase::Built {
+        return Next::Wait;
+    }
+    let Some(record) = state.database(seed.database()) else { return Next::Wait };
+    // The old copy stops when the new one takes its place: not while it serves, nor while its vote
+    // is needed.
+    let active = reports.active(record.id());
+    let serves = active.is_none() || active == Some(seed.node());
+    let needed =
+        seed.replaces != 0 && !seed::majority_without(state, reports, record, seed.node()).passed;
+    if serves || needed {
+        return Next::Wait;
+    }
+    Next::Advance(format!("{}, verified", sent(progress)))
+}
+
+/// Which way a seed was built, and what that spared.
+fn sent(progress: &api::SeedProgress) -> String {
+    match progress.way() {
+        api::SeedWay::Delta => format!(
+            "{} bytes; by delta: {} bytes were sent, {} taken from the old copy",
+            progress.bytes, progress.received_bytes, progress.spared_bytes
+        ),
+        api::SeedWay::Whole | api::SeedWay::Unspecified => format!("{} bytes", progress.bytes),
+    }
+}
+
+/// Whether the new copy's digest is the active copy's, with what was found; nothing where one of
+/// them has not answered.
+pub fn verdict(
+    answer: &api::VerifyDatabaseResponse,
+    active: NodeId,
+    seed: &SeedRecord,
+) -> Option<(bool, String)> {
+    let known = |node: u64| {
+        answer
+            .copies
+            .iter()
+            .find(|copy| copy.node_id == node && copy.state() == api::DigestState::Known)
+    };
+    let new = known(seed.node).filter(|copy| ReplicaId(copy.replica_id) == seed.replica())?;
+    let active = known(active.0)?;
+    let equal = new.digest == active.digest && !new.digest.is_empty();
+    let mark = answer.mark_index;
+    Some(match equal {
+        true => (true, format!("its digest is the active copy's at entry {mark}")),
+        false => (false, format!("its digest differs from the active copy's at entry {mark}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(node: u64, replica: u64, digest: &'static [u8]) -> api::CopyDigest {
+        api::CopyDigest {
+            node_id: node,
+            replica_id: replica,
+            state: api::DigestState::Known.into(),
+            digest: digest.into(),
+            ..api::CopyDigest::default()
+        }
+    }
+
+    #[test]
+    fn only_the_digest_of_this_very_copy_at_the_active_copys_mark_admits_it() {
+        let seed = SeedRecord { node: 2, replica: 9, ..SeedRecord::default() };
+        let judge = |copies: Vec<api::CopyDigest>| {
+            let answer = api::VerifyDatabaseResponse { copies, ..Default::default() };
+            verdict(&answer, NodeId(1), &seed).map(|(equal, _)| equal)
+        };
+        assert_eq!(judge(vec![digest(1, 1, b"a"), digest(2, 9, b"a")]), Some(true));
+        assert_eq!(judge(vec![digest(1, 1, b"a"), digest(2, 9, b"b")]), Some(false));
+        assert_eq!(judge(vec![digest(1, 1, b"a"), digest(2, 8, b"a")]), None, "the old copy's");
+        assert_eq!(judge(vec![digest(2, 9, b"a")]), None, "the active one is silent");
+        let pending = api::DigestState::Pending.into();
+        let late = api::CopyDigest { state: pending, ..digest(2, 9, b"a") };
+        assert_eq!(judge(vec![digest(1, 1, b"a"), late]), None);
+    }
+}
