@@ -47,6 +47,8 @@ pub enum Mutant {
     OlderLineageApplied,
     /// A node carries out a step that an older control leader sent.
     StaleStepAccepted,
+    /// What arrives of a seed is taken for what was sent.
+    SeedUnchecked,
 }
 
 impl Mutant {
@@ -78,6 +80,9 @@ impl Mutant {
         Self::OlderLineageApplied,
         Self::StaleStepAccepted,
     ];
+
+    /// Those of copies that are built from others: what a simulation with seeds hunts.
+    pub const SEEDS: [Self; 1] = [Self::SeedUnchecked];
 
     /// Whether this fault is planted in this process.
     #[cfg(feature = "mutants")]

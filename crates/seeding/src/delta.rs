@@ -31,6 +31,7 @@ use bytes::Bytes;
 use storage::state::{Row, StateError, StateRead};
 
 use crate::pages::{BODIES, EXPIRING, Pages, end_of_keys};
+use crate::wire::SMALL;
 
 mod source;
 mod target;
@@ -39,13 +40,13 @@ pub use source::DeltaSource;
 pub use target::{DeltaStep, DeltaTally, DeltaTarget};
 
 /// Rows in one range.
-pub const RANGE_ROWS: usize = 64;
+pub const RANGE_ROWS: usize = if SMALL { 8 } else { 64 };
 /// Bytes of a range's line beside its keys.
 pub const SUM_BYTES_MAX: usize = 16 + 4 + 8;
 /// Bytes of a body's line beside its key.
 pub const LISTED_BYTES: usize = 16 + 8 + 4;
 /// Bytes of rows in one reply, unless a single row is larger.
-const REPLY_BYTES: usize = 4 << 20;
+const REPLY_BYTES: usize = if SMALL { 4 << 10 } else { 4 << 20 };
 
 /// The digest of a row or range.
 pub type ShortDigest = [u8; 16];

@@ -14,9 +14,11 @@ use thiserror::Error;
 use crate::delta::{DeltaReply, DeltaRequest};
 
 /// Bytes of a range; the last one of a file may be shorter.
-pub const RANGE_BYTES: u64 = 4 << 20;
+pub const RANGE_BYTES: u64 = if SMALL { 4 << 10 } else { 4 << 20 };
 /// Bytes of a frame at most.
-pub const FRAME_BYTES: usize = 256 << 10;
+pub const FRAME_BYTES: usize = if SMALL { 1 << 10 } else { 256 << 10 };
+/// For a simulation, whose states are small: a seed has a middle there too.
+pub(crate) const SMALL: bool = cfg!(feature = "mutants");
 /// Files of a checkpoint at most.
 const FILES_MAX: usize = 1 << 20;
 /// Bytes of a file's name at most.

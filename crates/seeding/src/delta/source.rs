@@ -10,9 +10,10 @@ use super::{
     row_digest,
 };
 use crate::pages::{Pages, after, bytes};
+use crate::wire::SMALL;
 
 /// Ranges in one reply.
-const RANGES_MAX: usize = 64;
+const RANGES_MAX: usize = if SMALL { 2 } else { 64 };
 /// Bytes that are read for one reply, unless a single range has more.
 const READ_BYTES: u64 = 64 << 20;
 

@@ -13,10 +13,11 @@ use super::{
 };
 use crate::fault::SeedFault;
 use crate::pages::Pages;
+use crate::wire::SMALL;
 use crate::wire::WireFault;
 
 /// A state is flushed when a flush would write so much.
-const FLUSH_BYTES: u64 = 32 << 20;
+const FLUSH_BYTES: u64 = if SMALL { 8 << 10 } else { 32 << 20 };
 /// Damaged replies in a row until it is given up.
 const DAMAGE_MAX: u32 = 8;
 
