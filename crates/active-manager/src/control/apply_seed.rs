@@ -98,7 +98,8 @@ fn new_seed(
         phase: SeedPhase::Building.into(),
         replaces: old.map_or(0, |old| old.replica),
         voter: old.is_some_and(|old| old.voter),
-        returns: old.is_some_and(|old| old.left_behind),
+        // The vote of a copy that was found unfit was given up with it.
+        returns: old.is_some_and(|old| old.left_behind || !old.unfit.is_empty()),
         ..SeedRecord::default()
     })
 }

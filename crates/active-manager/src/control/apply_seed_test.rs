@@ -106,6 +106,24 @@ fn a_copy_that_differs_is_unfit_and_never_votes() {
 }
 
 #[test]
+fn a_vote_that_a_failed_seed_cost_comes_back_with_the_next_one() {
+    let voters = |scene: &Scene| {
+        let copies = scene.database("DB1").replicas;
+        copies.iter().filter(|copy| copy.voter).map(ReplicaRecord::node).collect::<Vec<_>>()
+    };
+    let (mut scene, first) = reseeding();
+    let before = voters(&scene);
+    scene.done(advance(first.node, first.replica, TERM));
+    scene.done(end(first.node, first.replica, false));
+    assert!(voters(&scene).len() < before.len());
+    scene.run(seed("r2", first.node, false));
+    let second = scene.control.seeds[0].clone();
+    scene.done(advance(second.node, second.replica, TERM));
+    scene.done(end(second.node, second.replica, true));
+    assert_eq!(voters(&scene), before);
+}
+
+#[test]
 fn a_cancelled_seed_leaves_the_old_copy_and_only_before_the_new_one_is_in_its_place() {
     let (mut scene, seed) = reseeding();
     let (operation, outcome) = (seed.operation, String::new());

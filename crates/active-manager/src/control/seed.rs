@@ -69,7 +69,8 @@ pub struct SeedRecord {
     /// The folder of the database in which it is built; empty: below the node's root.
     #[prost(string, tag = "12")]
     pub path: String,
-    /// It comes in the place of a copy that was left behind: the voters are placed anew with it.
+    /// It comes in the place of a copy that was left behind, or found unfit: the voters are placed anew
+    /// with it.
     #[prost(bool, tag = "13")]
     pub returns: bool,
     /// Everything is sent, also what the copy has whose place it takes.
