@@ -12,6 +12,7 @@ use crate::damage::Atlas;
 use crate::nemesis::{DiskCall, Fault, Planned};
 use crate::network::sides;
 use crate::node::Assigned;
+use crate::seeds::{Aim, Hit};
 use crate::shape::{CLIENTS, DATA_NODES, NODES, WITNESS, mailbox_databases, site};
 use crate::stray;
 use crate::work::Client;
@@ -254,8 +255,52 @@ impl UnderWay {
                 self.undo(world, for_ms, Undo::Clock(node));
                 Some(vec![node])
             }
+            Fault::Seed { database, hit, after_ms, draw } => {
+                let aim = world.aim(DatabaseId(database), after_ms)?;
+                let felt = self.hit(world, hit, &aim, draw, for_ms)?;
+                world.seeds.counts.hit += 1;
+                Some(felt)
+            }
             Fault::StrayGeneration { database } => self.stray(world, DatabaseId(database), for_ms),
             ref disk => self.harm(world, disk, for_ms),
+        }
+    }
+
+    /// Something goes wrong in the middle of a seed.
+    fn hit(
+        &mut self,
+        world: &mut World,
+        hit: Hit,
+        aim: &Aim,
+        draw: u64,
+        for_ms: u64,
+    ) -> Option<Vec<u64>> {
+        let target = aim.target;
+        match hit {
+            Hit::KillTarget => self.down(world, &[target], for_ms, false),
+            Hit::CrashTarget => self.down(world, &[target], for_ms, true),
+            Hit::PowerCutTarget if runs(world, target) => {
+                world.nodes[&target].disk.cut_after(1 + draw % 60);
+                self.cuts.push((target, for_ms));
+                Some(vec![target])
+            }
+            Hit::PowerCutTarget => None,
+            Hit::KillSource => self.down(world, &[aim.source?], for_ms, false),
+            Hit::CrashSource => self.down(world, &[aim.source?], for_ms, true),
+            Hit::CrashControl => {
+                let leader = world.serving(DatabaseId::CONTROL)?;
+                self.down(world, &[leader], for_ms, true)
+            }
+            Hit::Cut => {
+                let source = aim.source?;
+                self.cut(world, vec![(source, target), (target, source)], for_ms);
+                Some(vec![source, target])
+            }
+            Hit::Flip => {
+                let source = aim.source?;
+                world.network.flip(source, target, draw);
+                Some(vec![source, target])
+            }
         }
     }
 

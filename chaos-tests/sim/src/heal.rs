@@ -7,15 +7,21 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use active_manager::control::ReplicaRecord;
 use dag_types::{DatabaseId, NodeId, ReplicaId};
 use tokio::time::Instant;
 
 use crate::node::Assigned;
-use crate::shape::{NODES, databases};
+use crate::seeds::Wished;
+use crate::shape::{NODES, databases, mailbox_databases};
 use crate::world::World;
 
 /// How long it may take until every database serves, in milliseconds.
 const SERVE_MS: u64 = 15_000;
+/// How long it may take until every copy is built that is to be.
+const SEED_MS: u64 = 30_000;
+/// After how long it is looked again what is still to be built.
+const ROUND_MS: u64 = 500;
 /// How long one step of a replacement may take.
 const STEP_MS: u64 = 8_000;
 
@@ -29,12 +35,19 @@ pub fn heal(world: &mut World) -> bool {
             return false;
         }
     }
+    // First the control group: without its copy of it a node does not learn what else it is to hold.
     for (node, database) in broken(world) {
+        if database != DatabaseId::CONTROL {
+            continue;
+        }
         if let Err(why) = replace(world, node, database) {
             let how = standing(world, database);
             world.find(format!("L2: node {node} database {database} not reseeded: {why}; {how}"));
             return false;
         }
+    }
+    if !reseed(world) {
+        return false;
     }
     for database in databases() {
         if !world.until(SERVE_MS, |world| is_level(world, database)) {
@@ -64,7 +77,68 @@ fn restart_harmed(world: &mut World) {
 /// Copies that are Failed, or whose loss no check could find.
 fn broken(world: &World) -> BTreeSet<(u64, DatabaseId)> {
     let failed = world.failed.keys().copied();
-    failed.chain(world.condemned.iter().copied()).collect()
+    failed.chain(world.condemned.keys().copied()).chain(world.unfit()).collect()
+}
+
+/// Lets every broken copy be built anew, and what is under way come to its end: a built copy may wait for
+/// the vote of a broken one.
+fn reseed(world: &mut World) -> bool {
+    world.stop_wishing();
+    let limit = world.now_ms + SEED_MS;
+    while world.now_ms < limit {
+        let seeding = world.seeding();
+        forget_replaced(world, &seeding);
+        let mut broken = broken(world);
+        if broken.is_empty() && seeding.is_empty() {
+            broken.extend(world.still_wished());
+        }
+        if broken.is_empty() && seeding.is_empty() && is_held(world) {
+            return true;
+        }
+        broken.retain(|copy| !seeding.contains(copy));
+        for (at, (node, database)) in broken.into_iter().enumerate() {
+            let whole = at % 2 == 1;
+            drop(world.ask_for_seed(Wished { database, node, whole, limit: 0 }));
+        }
+        world.advance(ROUND_MS);
+    }
+    let (broken, seeding) = (broken(world), world.seeding());
+    let how: Vec<String> = mailbox_databases().map(|database| standing(world, database)).collect();
+    world.find(format!(
+        "L2: copies are not reseeded: broken {broken:?}, under way {seeding:?}; {}",
+        how.join("; ")
+    ));
+    false
+}
+
+/// A copy whose loss no check could find is gone once another one has its place for good.
+fn forget_replaced(world: &mut World, seeding: &[(u64, DatabaseId)]) {
+    let nodes = &world.nodes;
+    world.condemned.retain(|(node, database), replica| {
+        let held = nodes[node].assigned.get(database).map(|held| held.replica);
+        held == Some(*replica) || seeding.contains(&(*node, *database))
+    });
+}
+
+/// Whether every node holds the copies that the control log gives it, and no others are members.
+fn is_held(world: &World) -> bool {
+    let Some(state) = world.control() else { return false };
+    mailbox_databases().all(|database| {
+        let Some(record) = state.database(database) else { return false };
+        let named: BTreeSet<ReplicaId> = record.replicas.iter().map(ReplicaRecord::id).collect();
+        let Some(leader) = world.serving(database) else { return false };
+        let members = world.nodes[&leader].group(database).map(|group| group.status().members);
+        let members = members.unwrap_or_default();
+        let voters = members.iter().filter(|member| member.voter);
+        let voting = record.replicas.iter().filter(|copy| copy.voter);
+        members.iter().map(|member| member.replica).collect::<BTreeSet<_>>() == named
+            && voters.map(|member| member.replica).collect::<BTreeSet<_>>()
+                == voting.map(ReplicaRecord::id).collect()
+            && record.replicas.iter().all(|copy| {
+                let group = world.nodes[&copy.node().0].group(database);
+                group.is_some_and(|group| group.replica() == copy.id())
+            })
+    })
 }
 
 fn replace(world: &mut World, node: u64, database: DatabaseId) -> Result<(), &'static str> {

@@ -14,6 +14,7 @@ use dag_types::Mutant;
 use history::timeline;
 use sim::run::{Outcome, run};
 use sim::schedule::Schedule;
+use sim::seeds::Counts;
 use sim::{minimise, panics};
 
 #[derive(Parser)]
@@ -216,6 +217,8 @@ struct Totals {
     gates: [AtomicU64; 3],
     /// Steps of moves that succeeded, and that a node refused.
     steps: [AtomicU64; 2],
+    /// How copies that were built from others fared, and in how many runs any was.
+    seeds: Mutex<(Counts, u64)>,
     /// The least of one run.
     least: Mutex<Option<(u64, usize)>>,
     stop: AtomicBool,
@@ -255,10 +258,12 @@ fn many(seeds: Seeds, jobs: usize, out: &Path) -> anyhow::Result<bool> {
     let runs = totals.runs.load(Ordering::Relaxed);
     let least = totals.least.lock().unwrap_or_else(|poison| poison.into_inner());
     let (least_ms, least_faults) = least.unwrap_or_default();
+    let (seeds, with_seeds) = *totals.seeds.lock().unwrap_or_else(|poison| poison.into_inner());
     println!(
         "{runs} schedules in {seconds:.1} s ({:.0} a minute), {} simulated s, {} operations, {} \
          faults, {} gates lapsed under them ({} runs) and {} opened, {} steps of moves done and {} \
-         refused, in each at least {least_ms} simulated ms and {least_faults} faults, {} more with \
+         refused, {} seeds begun and {} finished in {with_seeds} runs, {} resumed, {} from another \
+         source, {} faults in their middle, {} bits flipped, in each at least {least_ms} simulated ms and {least_faults} faults, {} more with \
          too few faults, {} failing {failing:?}",
         runs as f64 / seconds * 60.0,
         totals.simulated_ms.load(Ordering::Relaxed) / 1000,
@@ -269,6 +274,12 @@ fn many(seeds: Seeds, jobs: usize, out: &Path) -> anyhow::Result<bool> {
         totals.gates[1].load(Ordering::Relaxed),
         totals.steps[0].load(Ordering::Relaxed),
         totals.steps[1].load(Ordering::Relaxed),
+        seeds.begun,
+        seeds.finished,
+        seeds.resumed,
+        seeds.changed,
+        seeds.hit,
+        seeds.flipped,
         totals.short.load(Ordering::Relaxed),
         failing.len(),
     );
@@ -299,6 +310,10 @@ fn one(seed: u64, seeds: &Seeds, totals: &Totals, out: &Path) -> anyhow::Result<
     totals.gates[2].fetch_add(u64::from(outcome.gates.0 > 0), Ordering::Relaxed);
     totals.steps[0].fetch_add(outcome.steps.0, Ordering::Relaxed);
     totals.steps[1].fetch_add(outcome.steps.1, Ordering::Relaxed);
+    {
+        let mut seeds = totals.seeds.lock().unwrap_or_else(|poison| poison.into_inner());
+        *seeds = (seeds.0.and(outcome.seeds), seeds.1 + u64::from(outcome.seeds.finished > 0));
+    }
     {
         let mut least = totals.least.lock().unwrap_or_else(|poison| poison.into_inner());
         let (ms, faults) = least.unwrap_or((u64::MAX, usize::MAX));

@@ -28,7 +28,7 @@ pub const GATE: [Mutant; 6] = [
 
 /// All that are hunted here.
 fn hunted() -> impl Iterator<Item = Mutant> {
-    Mutant::ALL.into_iter().chain(GATE)
+    Mutant::ALL.into_iter().chain(GATE).chain(Mutant::SEEDS)
 }
 
 /// How a mutant fared.

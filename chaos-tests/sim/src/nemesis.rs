@@ -16,6 +16,7 @@
 //! | disk error, bit rot, lost tail, misplaced write | a disk that lies or dies |
 //! | forged entry | memory that loses a bit before the checksum is reckoned |
 //! | clock rate | a clock that runs too fast or too slow |
+//! | seed target or source killed or without power, cut between them, bit flip, control leader gone | the same, in the middle of a copy that is built ([`crate::seeds`]) |
 //! | stray generation | a copy of another incarnation of the group that speaks to it |
 //!
 //! Faults of the last kinds of disk go to one node of a run, the *victim*, so that the others hold
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 use crate::schedule::Weather;
+use crate::seeds::Hit;
 use crate::shape::{DATA_NODES, FIRST_DATABASE, LAST_DATABASE, NODES};
 
 /// A fault and its time.
@@ -207,6 +209,17 @@ pub enum Fault {
         /// 1000 is right.
         permille: u64,
     },
+    /// Something goes wrong in the middle of a seed of a database, when one is under way.
+    Seed {
+        /// Of which database.
+        database: u64,
+        /// What.
+        hit: Hit,
+        /// How long after the seed began, at least.
+        after_ms: u64,
+        /// Chooses the disk's call or the bit.
+        draw: u64,
+    },
     /// A copy of another generation speaks to a database's copies.
     StrayGeneration {
         /// Which database.
@@ -258,6 +271,7 @@ impl Fault {
             Self::Forged { .. } => "forged_entry",
             Self::ClockRate { .. } => "clock_rate",
             Self::StrayGeneration { .. } => "stray_generation",
+            Self::Seed { hit, .. } => hit.kind(),
         }
     }
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use dag_api::peer::v1::Frame;
+use dag_api::peer::v1::{self as pb, Frame};
 use dag_types::NodeId;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -50,6 +50,9 @@ struct State {
     cuts: BTreeMap<(u64, u64), u64>,
     extra_ms: u64,
     loss_permille: u64,
+    /// Bits to flip in what is given of a seed next, from one node to another.
+    flips: BTreeMap<(u64, u64), u64>,
+    flipped: u64,
 }
 
 /// One direction of a pipe.
@@ -89,6 +92,8 @@ impl Network {
             cuts: BTreeMap::new(),
             extra_ms: 0,
             loss_permille,
+            flips: BTreeMap::new(),
+            flipped: 0,
         })))
     }
 
@@ -154,10 +159,21 @@ impl Network {
         state.loss_permille = permille.unwrap_or(state.weather.loss_permille);
     }
 
+    /// A bit flips in the next piece of a seed from one to another.
+    pub fn flip(&self, from: u64, to: u64, draw: u64) {
+        self.lock().flips.insert((from, to), draw);
+    }
+
+    /// Bits that flipped so far.
+    pub fn flipped(&self) -> u64 {
+        self.lock().flipped
+    }
+
     /// No fault is left.
     pub fn heal(&self) {
         let mut state = self.lock();
         state.cuts.clear();
+        state.flips.clear();
         state.extra_ms = 0;
         state.loss_permille = 0;
     }
@@ -252,7 +268,13 @@ impl State {
             let Ok(slot) = pipe.arriving.try_reserve() else {
                 return !pipe.arriving.is_closed();
             };
-            let (_, frame) = pipe.flight.pop_front().expect("looked at above");
+            let (_, mut frame) = pipe.flight.pop_front().expect("looked at above");
+            if let Some(draw) = self.flips.get(&(pipe.from, pipe.to))
+                && flip(&mut frame, *draw)
+            {
+                self.flips.remove(&(pipe.from, pipe.to));
+                self.flipped += 1;
+            }
             self.trace.note("frame", &[id, pipe.from, pipe.to, frame.encoded_len() as u64]);
             slot.send(frame);
         }
@@ -304,6 +326,27 @@ impl State {
         self.pipes.insert(self.next_pipe, direction);
         (sender, receiver)
     }
+}
+
+/// Flips a bit of what a seed's frame carries; false where it carries nothing of a copy.
+fn flip(frame: &mut Frame, draw: u64) -> bool {
+    let Some(pb::frame::Frame::SeedReply(reply)) = &mut frame.frame else { return false };
+    let carried = match &mut reply.reply {
+        Some(pb::seed_reply::Reply::Frame(piece)) => &mut piece.bytes,
+        Some(pb::seed_reply::Reply::Delta(answer)) => {
+            let Some(row) = answer.rows.first_mut() else { return false };
+            &mut row.value
+        }
+        _ => return false,
+    };
+    if carried.is_empty() {
+        return false;
+    }
+    let mut bytes = carried.to_vec();
+    let bit = draw as usize % (bytes.len() * 8);
+    bytes[bit / 8] ^= 1 << (bit % 8);
+    *carried = bytes.into();
+    true
 }
 
 fn pipe(sender: mpsc::Sender<Frame>, receiver: mpsc::Receiver<Frame>) -> Pipe {

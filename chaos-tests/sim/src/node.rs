@@ -38,15 +38,20 @@ use tokio::time::Instant;
 
 use history::journal;
 
+use crate::admitting;
+use crate::builder;
 use crate::dice::Dice;
+use crate::driver;
 use crate::gate::{self, SimGate};
+use crate::giver::{Giver, Seeding};
 use crate::machines::{ControlMachine, MailboxMachine};
 use crate::network::Network;
 use crate::office::{self, Office};
 use crate::power::PowerDisk;
 use crate::schedule::Weather;
+use crate::seeds::SeedNote;
 use crate::server::Acknowledged;
-use crate::shape::NODES;
+use crate::shape::{DATA_NODES, NODES};
 use crate::trace::Trace;
 use crate::work::Deliverer;
 
@@ -140,6 +145,8 @@ pub struct Shared {
     pub journal: Mutex<Vec<(u64, Noted)>>,
     /// What the world looks at.
     pub state: Mutex<Running>,
+    /// Its part in seeds.
+    pub seeding: Seeding,
     disk: PowerDisk,
     trace: Trace,
 }
@@ -152,6 +159,8 @@ pub enum Noted {
     Gate(u64, journal::Event),
     /// It answered a write.
     Acknowledged(Acknowledged),
+    /// To a copy that is built, given or compared.
+    Seed(DatabaseId, SeedNote),
 }
 
 /// What a running node has.
@@ -161,8 +170,8 @@ pub struct Running {
     pub registry: Option<Arc<Registry>>,
     /// Copies that were opened or made at this start.
     pub opened: BTreeMap<DatabaseId, Opened>,
-    /// Copies that could not be opened, and why.
-    pub failed: BTreeMap<DatabaseId, String>,
+    /// Copies that could not be opened, or were stopped by a fault, and why.
+    pub failed: BTreeMap<DatabaseId, (ReplicaId, String)>,
     /// Why the node itself did not start.
     pub not_started: Option<String>,
     /// How often any of these changed.
@@ -175,7 +184,7 @@ pub struct Running {
     pub control: Option<Arc<ControlState>>,
     /// Databases whose copy here may not lead, whatever the gate says.
     pub barred: BTreeSet<DatabaseId>,
-    place: Option<Place>,
+    place: Option<Arc<Place>>,
     attached: BTreeMap<DatabaseId, Attached>,
 }
 
@@ -192,16 +201,39 @@ pub struct Opened {
     pub vote_term: u64,
     /// Whether it was made, not opened.
     pub made: bool,
+    /// As what it was opened.
+    pub assigned: Assigned,
+    /// It was built from another copy.
+    pub seeded: bool,
 }
 
-#[derive(Clone)]
-struct Place {
-    root: Arc<NodeRoot>,
+/// Where a node's copies lie, and what they are opened with.
+pub struct Place {
+    /// Who the node is.
+    pub root: Arc<NodeRoot>,
+    /// What states are opened with.
+    pub engine: Arc<dyn StateEngine>,
     volume: Volume,
     cache: Arc<EntryCache>,
-    engine: Arc<dyn StateEngine>,
     flusher: Arc<Flusher>,
     folder: PathBuf,
+}
+
+impl Place {
+    /// Where the copies of a database lie.
+    pub fn of(&self, database: DatabaseId) -> CopyPlace {
+        CopyPlace {
+            root: self.root.clone(),
+            volume: self.volume.clone(),
+            cache: self.cache.clone(),
+            folder: self.folder.join(format!("db-{database}")),
+        }
+    }
+
+    /// The node's disk.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        self.volume.disk().clone()
+    }
 }
 
 impl Node {
@@ -242,14 +274,19 @@ impl Node {
             clock: Arc::new(Clock { boottime: SWITCHED_ON.into(), asleep: 0.into() }),
             journal: Mutex::default(),
             state: Mutex::default(),
+            seeding: Seeding::new(dice.fork("seeding")),
             disk: self.disk.clone(),
             trace: self.trace.clone(),
         });
+        // Only a group that the run forms itself is opened by what the run knows. Whatever was given
+        // to a node since is in its control log, and opened by that.
+        let mut assigned = self.assigned.clone();
+        assigned.retain(|database, _| *database == DatabaseId::CONTROL || self.starts == 1);
         let boot = BootOf {
             disk: self.disk.clone(),
             boot_id: dice.next(),
             weather: self.weather.clone(),
-            assigned: self.assigned.clone(),
+            assigned,
             network: network.clone(),
             deliver: deliver.clone(),
             shared: shared.clone(),
@@ -429,50 +466,100 @@ impl Shared {
         })
     }
 
+    /// Where its copies lie, once it is up.
+    pub fn place(&self) -> Option<Arc<Place>> {
+        self.state().place.clone()
+    }
+
+    /// The copy of a database that a fault stopped here, and why.
+    pub fn failed_copy(&self, database: DatabaseId) -> Option<(ReplicaId, String)> {
+        self.state().failed.get(&database).cloned()
+    }
+
+    /// Something happened that is best told in words.
+    pub fn tell(&self, what: String) {
+        self.trace.tell(format!("node {} {what}", self.node));
+    }
+
+    /// Writes into the journal what happened to a copy that is built, given or compared.
+    pub fn trace_seed(&self, database: DatabaseId, note: SeedNote) {
+        self.tell(format!("db {database} {note:?}"));
+        let mut journal = self.journal.lock().unwrap_or_else(|poison| poison.into_inner());
+        journal.push((self.trace.now_ns(), Noted::Seed(database, note)));
+    }
+
     /// Opens or makes a copy and starts its group; in the node's own runtime.
     pub async fn open(self: &Arc<Self>, database: DatabaseId, assigned: Assigned) {
-        let (place, registry) = {
-            let state = self.state();
-            let (Some(place), Some(registry)) = (&state.place, &state.registry) else { return };
-            (place.clone(), registry.clone())
-        };
-        let opened = self.open_copy(&place, database, assigned);
-        wait_for(&self.disk, self.disk.take_latency()).await;
-        match opened {
-            Ok(opened) => {
-                let copy = opened.copy.clone();
-                let attached = place.flusher.attach(copy.clone());
-                {
-                    let mut state = self.state();
-                    state.opened.insert(database, opened);
-                    state.changes += 1;
-                    state.attached.insert(database, attached);
-                }
-                // The gate says more once the group is there.
-                let ungated = database == DatabaseId::CONTROL;
-                let spec = GroupSpec {
-                    database,
-                    generation: assigned.generation,
-                    replica: assigned.replica,
-                    may_campaign: ungated,
-                    may_mount: ungated,
-                };
-                match registry.start(spec, copy, machine(database)).await {
-                    Ok(group) => gate::settle(self, &group),
-                    Err(error) => self.note_failed(database, error.to_string()),
-                }
+        let Some(place) = self.place() else { return };
+        match self.open_copy(&place, database, assigned) {
+            Ok((directory, made)) => {
+                self.run(&place, database, assigned, directory, (made, false)).await
             }
             Err(fault) => {
+                wait_for(&self.disk, self.disk.take_latency()).await;
                 self.trace.tell(format!("node {} db {database} not opened: {fault}", self.node));
-                self.note_failed(database, fault.to_string());
+                self.note_failed(database, assigned.replica, fault.to_string());
             }
         }
     }
 
-    fn note_failed(&self, database: DatabaseId, why: String) {
+    /// Starts the group of a copy that was opened.
+    pub async fn run(
+        self: &Arc<Self>,
+        place: &Place,
+        database: DatabaseId,
+        assigned: Assigned,
+        directory: CopyDirectory,
+        (made, seeded): (bool, bool),
+    ) {
+        let registry = self.state().registry.clone();
+        let Some(registry) = registry else { return };
+        let log = &directory.log;
+        let (last, vote) = (log.bounds().last, log.vote());
+        let copy = OpenCopy::new(directory, place.engine.clone(), place.volume.clone());
+        let (replica, vote_term) = (assigned.replica, vote.map_or(0, |vote| vote.term));
+        let copied = copy.clone();
+        let opened = Opened { replica, copy: copied, last, vote_term, made, assigned, seeded };
+        wait_for(&self.disk, self.disk.take_latency()).await;
+        self.trace_seed(database, SeedNote::Opened { replica });
+        let attached = place.flusher.attach(copy.clone());
+        {
+            let mut state = self.state();
+            state.opened.insert(database, opened);
+            state.changes += 1;
+            state.attached.insert(database, attached);
+        }
+        // The gate says more once the group is there.
+        let ungated = database == DatabaseId::CONTROL;
+        let spec = GroupSpec {
+            database,
+            generation: assigned.generation,
+            replica,
+            may_campaign: ungated,
+            may_mount: ungated,
+        };
+        match registry.start(spec, copy, machine(database)).await {
+            Ok(group) => {
+                self.state().failed.remove(&database);
+                gate::settle(self, &group);
+            }
+            Err(error) => self.note_failed(database, replica, error.to_string()),
+        }
+    }
+
+    /// A fault stopped a copy, or kept it from being opened.
+    pub fn note_failed(&self, database: DatabaseId, replica: ReplicaId, why: String) {
         let mut state = self.state();
-        state.failed.insert(database, why);
+        state.failed.insert(database, (replica, why));
         state.changes += 1;
+    }
+
+    /// A running copy is damaged: it stops and counts for nothing.
+    pub async fn fail_copy(self: &Arc<Self>, database: DatabaseId, why: &str) {
+        let Some(group) = self.group(database) else { return };
+        self.note_failed(database, group.replica(), why.to_owned());
+        drop(group);
+        self.close(database).await;
     }
 
     fn open_copy(
@@ -480,34 +567,29 @@ impl Shared {
         place: &Place,
         database: DatabaseId,
         assigned: Assigned,
-    ) -> Result<Opened, OpenFault> {
+    ) -> Result<(CopyDirectory, bool), OpenFault> {
         let identity = place.root.copy_identity(database, assigned.generation, assigned.replica);
-        let copy_place = copy_place(place, database);
-        let mut made = false;
-        let directory = match CopyDirectory::open(&copy_place, identity.clone(), &*place.engine) {
+        let copy_place = place.of(database);
+        match CopyDirectory::open(&copy_place, identity, &*place.engine) {
             Err(OpenFault::Missing { .. }) if !assigned.born => {
-                made = true;
-                CopyDirectory::create(&copy_place, identity, CopyStart::Empty, &*place.engine)?
+                let start = CopyStart::Empty;
+                let made = CopyDirectory::create(&copy_place, identity, start, &*place.engine)?;
+                Ok((made, true))
             }
-            opened => opened?,
-        };
-        let log = &directory.log;
-        let (last, vote) = (log.bounds().last, log.vote());
-        let copy = OpenCopy::new(directory, place.engine.clone(), place.volume.clone());
-        let vote_term = vote.map_or(0, |vote| vote.term);
-        Ok(Opened { replica: assigned.replica, copy, last, vote_term, made })
+            opened => Ok((opened?, false)),
+        }
     }
 
-    /// Takes a copy out of service and its directory away.
-    pub async fn discard(self: &Arc<Self>, database: DatabaseId, assigned: Assigned) {
+    /// Stops a copy and closes it.
+    pub async fn close(&self, database: DatabaseId) {
         let registry = self.state().registry.clone();
         if let Some(registry) = registry {
             registry.stop(database).await;
         }
-        let (opened, attached, place) = {
+        self.seeding.close_source(database);
+        let (opened, attached) = {
             let mut state = self.state();
-            state.failed.remove(&database);
-            (state.opened.remove(&database), state.attached.remove(&database), state.place.clone())
+            (state.opened.remove(&database), state.attached.remove(&database))
         };
         drop(attached);
         if let Some(opened) = opened {
@@ -516,21 +598,19 @@ impl Shared {
                 let _ = done.send(());
             }));
             let _ = closed.await;
-        }
-        let Some(place) = place else { return };
-        let identity = place.root.copy_identity(database, assigned.generation, assigned.replica);
-        if let Err(fault) = CopyDirectory::discard(&copy_place(&place, database), &identity) {
-            self.trace.tell(format!("node {} db {database} not discarded: {fault}", self.node));
+            self.trace_seed(database, SeedNote::Closed { replica: opened.replica });
         }
     }
-}
 
-fn copy_place(place: &Place, database: DatabaseId) -> CopyPlace {
-    CopyPlace {
-        root: place.root.clone(),
-        volume: place.volume.clone(),
-        cache: place.cache.clone(),
-        folder: place.folder.join(format!("db-{database}")),
+    /// Takes a copy out of service and its directory away.
+    pub async fn discard(&self, database: DatabaseId, assigned: Assigned) {
+        self.state().failed.remove(&database);
+        self.close(database).await;
+        let Some(place) = self.place() else { return };
+        let identity = place.root.copy_identity(database, assigned.generation, assigned.replica);
+        if let Err(fault) = CopyDirectory::discard(&place.of(database), &identity) {
+            self.trace.tell(format!("node {} db {database} not discarded: {fault}", self.node));
+        }
     }
 }
 
@@ -619,6 +699,7 @@ impl BootOf {
             self.shared.sink(),
             Some(gate.clone()),
         ));
+        registry.serve_seeds(Arc::new(Giver(Arc::downgrade(&self.shared))));
         self.network.listen(id, registry.acceptor());
         let engine: Arc<dyn StateEngine> = Arc::new(MapEngine::new(disk));
         let cache = Arc::new(EntryCache::new(EntryCache::BUDGET_BYTES));
@@ -629,10 +710,17 @@ impl BootOf {
             state.registry = Some(registry);
             state.gate = Some(gate.clone());
             state.office = Some(office.clone());
-            state.place = Some(Place { root, volume, cache, engine, flusher, folder });
+            let place = Place { root, volume, cache, engine, flusher, folder };
+            state.place = Some(Arc::new(place));
         }
         let _keeping = Rt::spawn(gate::keep(self.shared.clone(), gate, peers, times));
-        let _carrying = Rt::spawn(office::keep(self.shared.clone(), office));
+        let _carrying = Rt::spawn(office::keep(self.shared.clone(), office.clone()));
+        let _admitting = Rt::spawn(admitting::keep(self.shared.clone(), office));
+        if id <= DATA_NODES {
+            let _driving = Rt::spawn(driver::keep(self.shared.clone()));
+            let _building = Rt::spawn(builder::keep(self.shared.clone()));
+            let _tidying = Rt::spawn(builder::keep_house(self.shared.clone()));
+        }
         for (database, assigned) in self.assigned {
             self.shared.open(database, assigned).await;
         }

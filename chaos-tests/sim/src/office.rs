@@ -185,7 +185,7 @@ impl Office {
     }
 
     /// The control group and its state at a read index, while this node leads it.
-    async fn lead(&self, shared: &Shared) -> Option<(Group, u64, ControlState)> {
+    pub async fn lead(&self, shared: &Shared) -> Option<(Group, u64, ControlState)> {
         let group = shared.group(DatabaseId::CONTROL)?;
         group.read_barrier(Instant::now() + ORDER).await.ok()?;
         let state = ControlState::read(&View(&*group.view())).ok()??;
@@ -195,7 +195,8 @@ impl Office {
         }
     }
 
-    async fn order(&self, shared: &Shared, group: &Group, order: Order) -> Option<Outcome> {
+    /// Proposes an order of this node to the control group; none where it was not answered.
+    pub async fn order(&self, shared: &Shared, group: &Group, order: Order) -> Option<Outcome> {
         let at_ms = shared.now_ms();
         let who = format!("node {}", self.own);
         let command = Command { at_ms, who, order: Some(order), ..Command::default() };
@@ -325,8 +326,15 @@ impl Office {
         matches!(asked, Some(Ok(_)))
     }
 
-    /// Asks another node through the network; none where no answer came in time.
     async fn ask(&self, to: u64, request: Request, patience: Duration) -> Option<Stepped> {
+        match self.call(to, request, patience).await? {
+            Reply::Stepped(stepped) => Some(stepped),
+            _ => None,
+        }
+    }
+
+    /// Asks another node through the network; none where no answer came in time.
+    pub async fn call(&self, to: u64, request: Request, patience: Duration) -> Option<Reply> {
         let (answer, waiting) = oneshot::channel();
         let (network, deliver, own) = (self.network.clone(), self.deliver.clone(), self.own);
         let arrive = Box::new(move || {
@@ -336,10 +344,7 @@ impl Office {
             deliver(to, request, patience, back);
         });
         self.network.post(self.own, to, arrive);
-        match tokio::time::timeout(patience, waiting).await.ok()?.ok()? {
-            Reply::Stepped(stepped) => Some(stepped),
-            _ => None,
-        }
+        tokio::time::timeout(patience, waiting).await.ok()?.ok()
     }
 
     // --- The node that takes a step ---------------------------------------------------------------
@@ -438,7 +443,9 @@ pub async fn keep(shared: Arc<Shared>, office: Arc<Office>) {
         let Some(group) = shared.group(DatabaseId::CONTROL) else { continue };
         let (Role::Leader, term) = group.role() else { continue };
         let Some(state) = shared.state().control.clone() else { continue };
-        for operation in state.running().map(|known| known.operation) {
+        // A seed is no row of steps: `admitting` leads it.
+        let moves = |known: &&Operation| known.kind() == OperationKind::MoveDatabase;
+        for operation in state.running().filter(moves).map(|known| known.operation) {
             if !lock(&office.carrying).insert(operation) {
                 continue;
             }

@@ -20,12 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 use crate::founding;
-use crate::node::LINEAGE;
 use crate::office::Wish;
+use crate::seeds::Wished;
 use crate::server::{Reply, Request};
 use crate::shape::{
     DATA_NODES, FIRST_DATABASE, LAST_DATABASE, NODES, WITNESS, mailbox_databases, site,
 };
+use crate::words;
 use crate::world::World;
 
 /// How long it may take after healing until every operation is over.
@@ -58,6 +59,17 @@ pub enum What {
     },
     /// Every database goes back to its preferred copy.
     Balance,
+    /// A copy is built anew beside the old one, under a new replica id.
+    Reseed {
+        /// Of which database.
+        database: u64,
+        /// Where.
+        node: u64,
+        /// Everything is sent, also what the old copy has.
+        whole: bool,
+        /// Bytes a second; 0: no limit.
+        limit: u64,
+    },
 }
 
 /// Draws what is asked for in a run.
@@ -100,6 +112,10 @@ pub struct Operations {
 impl World {
     /// Sends out what is asked for.
     pub fn ask_for(&mut self, asked: &Asked) {
+        if let What::Reseed { database, node, whole, limit } = asked.what {
+            let database = DatabaseId(database);
+            return self.want_seed(Wished { database, node, whole, limit });
+        }
         let reports = reports(self);
         let moves: Vec<(DatabaseId, u64, Motive)> = match asked.what {
             What::Move { database } => {
@@ -115,6 +131,7 @@ impl World {
                 .map(|database| (database, home(database)[0], Motive::Balance))
                 .filter(|(database, to, _)| self.serving(*database) != Some(*to))
                 .collect(),
+            What::Reseed { .. } => Vec::new(),
         };
         for (database, to, motive) in moves {
             self.operations.wished += 1;
@@ -215,7 +232,8 @@ pub fn all_over(world: &mut World) -> bool {
     let over = world.until(OVER_MS, |world| left(world).is_empty());
     if !over {
         let left = left(world);
-        world.find(format!("O3: operations stay running: {}", left.join("; ")));
+        let rule = if world.seeding().is_empty() { "O3" } else { "B4" };
+        world.find(format!("{rule}: operations stay running: {}", left.join("; ")));
     }
     over
 }
@@ -236,7 +254,7 @@ fn other_of(database: DatabaseId, active: u64) -> Option<u64> {
 }
 
 /// How all nodes and copies stand, as somebody would say who sees everything.
-fn reports(world: &World) -> Reports {
+pub fn reports(world: &World) -> Reports {
     let leader = world.serving(DatabaseId::CONTROL);
     Reports {
         at_ms: world.now_ms,
@@ -257,20 +275,7 @@ fn node_report(world: &World, id: u64) -> NodeReport {
         (_, true) => GateReport::Open(Millis(100)),
         (_, false) => GateReport::Closed("not granted".to_owned()),
     };
-    NodeReport {
-        node: NodeId(id),
-        reachable,
-        last_heard: Millis(0),
-        gate,
-        lineage: LINEAGE,
-        control_copy_runs: reachable,
-        admin_answers: reachable,
-        disk_low: false,
-        clock_skew: Millis(0),
-        version: String::new(),
-        insecure: false,
-        does_not_hear: Vec::new(),
-    }
+    NodeReport { gate, ..words::node_report(id, reachable) }
 }
 
 fn copy_report(world: &World, database: DatabaseId, id: u64) -> Option<CopyReport> {

@@ -27,6 +27,7 @@ use crate::nemesis::{FAULTS_MIN, Planned};
 use crate::operator;
 use crate::panics;
 use crate::schedule::Schedule;
+use crate::seeds::Counts;
 use crate::server::Request;
 use crate::shape::{DATA_NODES, NODES, Placement, databases, mailbox_databases};
 use crate::work::{Client, address, mailbox_id};
@@ -55,6 +56,8 @@ pub struct Outcome {
     pub gates: (u64, u64),
     /// Steps of long operations that succeeded, and that a node refused.
     pub steps: (u64, u64),
+    /// How copies that were built from others fared.
+    pub seeds: Counts,
 }
 
 impl Outcome {
@@ -120,6 +123,7 @@ pub fn run(schedule: &Schedule, keep_trace: bool) -> Outcome {
         faults: record.under_way.happened.len(),
         gates: (world.gates.lapsed, world.gates.opened),
         steps: (world.operations.done, world.operations.refused),
+        seeds: world.seeds.counts,
     };
     // A node that panicked may panic again while it is taken apart.
     let _ = catch_unwind(AssertUnwindSafe(|| world.end()));
@@ -153,6 +157,7 @@ fn phases(world: &mut World, record: &mut Record) -> bool {
         return false;
     }
     demand_gates(world);
+    demand_seeds(world);
     record.phases.push((world.now_ns(), Phase::After));
     world.advance(600);
     world.work.going.store(false, Ordering::Relaxed);
@@ -326,6 +331,16 @@ fn demand_gates(world: &mut World) {
     let (closed, opened) = (world.gates.closed, world.gates.opened);
     if world.schedule.outlasts_a_lease() && (closed == 0 || opened == 0) {
         world.find(format!("V1: {closed} gates closed under faults and {opened} opened"));
+    }
+}
+
+/// A run that is to build copies must have built one.
+fn demand_seeds(world: &mut World) {
+    world.check_voters();
+    let counts = world.seed_counts();
+    world.seeds.counts = counts;
+    if world.schedule.seeds() && counts.finished == 0 {
+        world.find(format!("V1: {} seeds were begun and none was finished", counts.begun));
     }
 }
 

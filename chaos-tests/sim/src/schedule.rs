@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
 use crate::nemesis::{self, Fault, Planned};
-use crate::operator::{self, Asked};
+use crate::operator::{self, Asked, What};
+use crate::seeds;
 use crate::shape::WITNESS;
 
 /// Everything that decides about a run.
@@ -68,8 +69,15 @@ impl Schedule {
         let weather = Weather::draw(&mut draw);
         let before_ms = 1_200;
         let faults_ms = draw.between(7_300, 8_300);
-        let faults = nemesis::draw(&mut dice.fork("faults"), &weather, faults_ms);
-        let asked = operator::draw(&mut dice.fork("operator"), faults_ms);
+        let mut faults = nemesis::draw(&mut dice.fork("faults"), &weather, faults_ms);
+        let mut asked = operator::draw(&mut dice.fork("operator"), faults_ms);
+        let harmed = faults.iter().find_map(|planned| planned.fault.harms());
+        let only = harmed.filter(|node| *node != WITNESS);
+        let (wished, aimed) = seeds::draw(&mut dice.fork("seeds"), faults_ms, only);
+        faults.extend(aimed);
+        asked.extend(wished);
+        faults.sort_by_key(|planned| planned.at_ms);
+        asked.sort_by_key(|asked| asked.at_ms);
         Self { seed, weather, before_ms, faults_ms, faults, asked }
     }
 
@@ -77,6 +85,11 @@ impl Schedule {
     pub fn outlasts_a_lease(&self) -> bool {
         let ends = |planned: &nemesis::Planned| planned.ends_a_lease(&self.weather, self.faults_ms);
         self.faults.iter().any(ends)
+    }
+
+    /// Whether some copy is built in it.
+    pub fn seeds(&self) -> bool {
+        self.asked.iter().any(|asked| matches!(asked.what, What::Reseed { .. }))
     }
 
     /// Whether some fault slows a node's disk down.

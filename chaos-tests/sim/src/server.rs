@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dag_api::admin::v1 as api;
 use dag_types::{DatabaseId, LogId, MailboxId};
 use history::op::{Seen, SeenMessage, Token};
 use mailbox::Response;
@@ -14,9 +15,11 @@ use replication::{NotActive, ProposeError, ReadError};
 use storage::state::StateRead;
 use tokio::time::Instant;
 
+use crate::admitting::{self, SeedWish};
 use crate::machines::{ReadFault, View};
 use crate::node::{LINEAGE, NANOS, Shared};
 use crate::office::{StepCall, Wish, serves_here};
+use crate::words::{self, CopyWord};
 
 /// The folder that every mailbox has.
 pub const INBOX: u32 = 1;
@@ -28,6 +31,19 @@ pub enum Request {
     Control(Bytes),
     /// A database shall be active elsewhere.
     Wish(Wish),
+    /// A copy shall be built.
+    Seed(SeedWish),
+    /// How the node's copies stand.
+    Words,
+    /// The copies of a database that is active there shall be compared.
+    Verify(DatabaseId),
+    /// What a copy holds at a mark.
+    Digest {
+        /// Of which database.
+        database: DatabaseId,
+        /// Where the mark stands.
+        mark_index: u64,
+    },
     /// A step of a long operation.
     Step(StepCall),
     /// Whether the node serves a database.
@@ -59,6 +75,12 @@ pub enum Reply {
     Seen(Seen, Token),
     /// What came of a wish, a step or a question, in words.
     Stepped(Result<String, String>),
+    /// How the node's copies stand.
+    Words(Vec<CopyWord>),
+    /// What a comparison gave; nothing where there was none.
+    Verified(Option<api::VerifyDatabaseResponse>),
+    /// What a copy holds at a mark; nothing where there is no copy.
+    Digest(Option<api::CopyDigest>),
     /// Nothing was proposed; perhaps this node can help.
     Refused(Option<u64>),
     /// It may have been carried out, or may be later.
@@ -111,6 +133,18 @@ pub async fn serve(
             Some(office) => office.begin(&shared, &wish).await,
             None => Reply::Refused(None),
         },
+        Request::Seed(wish) => match shared.office() {
+            Some(office) => office.begin_seed(&shared, &wish).await,
+            None => Reply::Refused(None),
+        },
+        Request::Words => Reply::Words(words::own(&shared)),
+        Request::Verify(database) => match shared.office() {
+            Some(office) => Reply::Verified(office.verify(&shared, database).await),
+            None => Reply::Refused(None),
+        },
+        Request::Digest { database, mark_index } => {
+            Reply::Digest(admitting::copy_digest(&shared, database, mark_index))
+        }
         Request::Step(call) => match shared.office() {
             Some(office) => Reply::Stepped(office.take(&shared, call).await),
             None => Reply::Refused(None),

@@ -21,8 +21,9 @@ use crate::operator::Operations;
 use crate::panics;
 use crate::promise::Promise;
 use crate::schedule::Schedule;
+use crate::seeds::Seeds;
 use crate::server::{Acknowledged, serve};
-use crate::shape::{NODES, Placement, databases};
+use crate::shape::{DATA_NODES, NODES, Placement, databases};
 use crate::trace::Trace;
 use crate::work::{Deliverer, Work};
 
@@ -58,7 +59,9 @@ pub struct World {
     /// Copies that Failed while they ran.
     pub failed: BTreeMap<(u64, DatabaseId), String>,
     /// Copies that lost what no check can find, and were taken out of service.
-    pub condemned: BTreeSet<(u64, DatabaseId)>,
+    pub condemned: BTreeMap<(u64, DatabaseId), ReplicaId>,
+    /// All copies that were opened on a node, also those that others took the place of.
+    held: BTreeMap<(u64, DatabaseId, ReplicaId), Assigned>,
     /// Databases whose next vote but so many ends the node that tells of it.
     pub traps: BTreeMap<DatabaseId, u64>,
     /// Nodes that told of such a vote.
@@ -71,6 +74,8 @@ pub struct World {
     pub gates: Gates,
     /// What is known of long operations.
     pub operations: Operations,
+    /// What is known of copies that are built.
+    pub seeds: Seeds,
     /// Numbers for new replicas.
     pub next_replica: u64,
     clients: tokio::runtime::Runtime,
@@ -118,13 +123,15 @@ impl World {
             findings: Vec::new(),
             harmed: BTreeSet::new(),
             failed: BTreeMap::new(),
-            condemned: BTreeSet::new(),
+            condemned: BTreeMap::new(),
+            held: BTreeMap::new(),
             traps: BTreeMap::new(),
             sprung: Vec::new(),
             promises: BTreeMap::new(),
             journal: Vec::new(),
             gates: Gates::new(weather.lease_times()),
             operations: Operations::default(),
+            seeds: Seeds::default(),
             deliver: deliver.clone(),
             next_replica: 200,
             clients: runtime(&mut dice.fork("clients")),
@@ -155,6 +162,7 @@ impl World {
         self.gather();
         self.watch_gates();
         self.watch_operations();
+        self.watch_seeds();
         panics::go_on();
     }
 
@@ -206,6 +214,7 @@ impl World {
         }
         self.checked.retain(|(node, _, _)| *node != id);
         self.seen_changes.remove(&id);
+        self.note_stopped(id);
     }
 
     /// Runs something in a node's runtime and waits for its result.
@@ -294,6 +303,11 @@ impl World {
                 }
                 // The answer is on its way, whatever becomes of the power.
                 Noted::Acknowledged(acknowledged) => self.note_acknowledged(shared, acknowledged),
+                Noted::Seed(database, note) => {
+                    if !power_off || note.is_certain() {
+                        self.note_seed(shared.node, database, note);
+                    }
+                }
                 Noted::Gate(clock, event) => {
                     if !power_off {
                         self.note_gate(shared.node, &event);
@@ -308,10 +322,7 @@ impl World {
     fn note_event(&mut self, shared: &Shared, at: u64, event: GroupEvent) {
         let node = shared.node;
         let GroupEvent { database, replica, event } = event;
-        let assigned = self.nodes[&node].assigned.get(&database).copied();
-        let Some(assigned) = assigned.filter(|assigned| assigned.replica == replica) else {
-            return;
-        };
+        let Some(assigned) = self.held.get(&(node, database, replica)).copied() else { return };
         let copy = copy_of(database, assigned);
         let ran_ms = self.nodes[&node].ran_ms;
         let promise = self.promises.entry((node, database, replica)).or_default();
@@ -328,6 +339,9 @@ impl World {
             Event::Voted { term, replica, committed } => {
                 promise.voted = promise.voted.max(term);
                 self.check_term(node, database, assigned, term);
+                if !committed {
+                    self.note_vote(node, database, assigned.replica);
+                }
                 self.spring(node, database, committed);
                 // A committed one is the vote that others gave to the leader of this term.
                 let voted_for = replica.0;
@@ -404,8 +418,8 @@ impl World {
         {
             self.find(format!("F2: node {node} does not start: {why}"));
         }
-        for (database, reason) in failed {
-            if self.checked.insert((node, 2, database)) {
+        for (database, (replica, reason)) in failed {
+            if self.checked.insert((node, 1_000_000 + replica.0, database)) {
                 self.copy_failed(node, database, &reason);
             }
         }
@@ -426,13 +440,26 @@ impl World {
         opened: crate::node::Opened,
     ) {
         let owner = self.nodes.get_mut(&node).expect("a node of the shape");
-        let assigned = owner.assigned.get_mut(&database).filter(|a| a.replica == opened.replica);
-        let Some(assigned) = assigned else { return };
-        assigned.born = true;
-        let copy = copy_of(database, *assigned);
+        let before = owner.assigned.get(&database).map(|assigned| assigned.replica);
+        // What its control log gave it counts; a stray copy was given by nobody.
+        let given = node <= DATA_NODES && database >= DatabaseId::FIRST_MAILBOX_DATABASE;
+        if before != Some(opened.replica) && !given {
+            return;
+        }
+        let assigned = Assigned { born: true, ..opened.assigned };
+        owner.assigned.insert(database, assigned);
+        self.held.insert((node, database, opened.replica), assigned);
+        if before != Some(opened.replica) {
+            self.failed.remove(&(node, database));
+        }
+        if self.condemned.get(&(node, database)) == Some(&opened.replica) {
+            shared.bar(database);
+        }
+        let copy = copy_of(database, assigned);
         let (store, path) = (store(node).to_string(), format!("db-{database}/{}", copy.replica));
         if opened.made {
-            let (store, path, why) = (store.clone(), path.clone(), "create".to_owned());
+            let why = if opened.seeded { "seed" } else { "create" };
+            let (store, path, why) = (store.clone(), path.clone(), why.to_owned());
             let born = journal::Event::ReplicaBorn { copy, store, path, why };
             self.write_journal(self.now_ns(), shared, born);
         }
@@ -462,7 +489,7 @@ impl World {
             // The disk lost a write that no later one had vouched for. No check can find that; a
             // second copy holds the entry, and this one comes back by reseed.
             self.trace.tell(format!("condemned: {what}"));
-            self.condemned.insert((node, database));
+            self.condemned.insert((node, database), opened.replica);
             shared.bar(database);
         } else {
             self.find(format!("D1: {what}"));

@@ -14,6 +14,7 @@ use sim::nemesis::{Fault, KINDS, Planned};
 use sim::node::LINEAGE;
 use sim::promise::Promise;
 use sim::schedule::Schedule;
+use sim::seeds::Hit;
 use sim::shape::{Placement, WITNESS, mailbox_databases, site};
 use storage::disk::{AlignedBuffer, BLOCK, Disk, OpenMode, SimDisk, SimDiskOptions};
 
@@ -57,7 +58,7 @@ fn every_kind_of_fault_is_drawn() {
         .flat_map(|seed| Schedule::draw(seed).faults)
         .map(|planned| planned.fault.kind())
         .collect();
-    assert_eq!(drawn.len(), KINDS as usize, "{drawn:?}");
+    assert_eq!(drawn.len(), KINDS as usize + Hit::ALL.len(), "{drawn:?}");
 }
 
 #[test]

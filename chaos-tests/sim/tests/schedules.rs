@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sim::panics;
 use sim::run::run;
 use sim::schedule::Schedule;
+use sim::seeds::Counts;
 
 const JOBS: u64 = 2;
 /// What each schedule must reach.
@@ -27,6 +28,8 @@ struct Runs {
     short: u64,
     /// How many runs saw a gate that a running node closed.
     lapsed: u64,
+    /// How copies that were built from others fared.
+    seeds: Counts,
 }
 
 fn play(first: u64, count: u64) -> Runs {
@@ -35,6 +38,7 @@ fn play(first: u64, count: u64) -> Runs {
     let short = AtomicU64::new(0);
     let lapsed = AtomicU64::new(0);
     let found = Mutex::new(Vec::new());
+    let seeds = Mutex::new(Counts::default());
     std::thread::scope(|scope| {
         for _ in 0..JOBS {
             scope.spawn(|| {
@@ -47,6 +51,10 @@ fn play(first: u64, count: u64) -> Runs {
                     let long = outcome.simulated_ms >= SIMULATED_MS_MIN;
                     assert!(long, "seed {} is over too early", first + number);
                     lapsed.fetch_add(u64::from(outcome.gates.0 > 0), Ordering::Relaxed);
+                    {
+                        let mut seeds = seeds.lock().unwrap();
+                        *seeds = seeds.and(outcome.seeds);
+                    }
                     if outcome.proves_too_little() {
                         short.fetch_add(1, Ordering::Relaxed);
                     } else if !outcome.is_good() {
@@ -58,15 +66,19 @@ fn play(first: u64, count: u64) -> Runs {
         }
     });
     let (short, lapsed) = (short.into_inner(), lapsed.into_inner());
-    Runs { found: found.into_inner().unwrap(), short, lapsed }
+    let (found, seeds) = (found.into_inner().unwrap(), seeds.into_inner().unwrap());
+    Runs { found, short, lapsed, seeds }
 }
 
 #[test]
 fn no_schedule_breaks_a_promise() {
     let (first, count) = (number("SIM_SEED", 1), number("SIM_SCHEDULES", 200));
-    let Runs { mut found, short, lapsed } = play(first, count);
+    let Runs { mut found, short, lapsed, seeds } = play(first, count);
     assert!(short * 50 <= count, "{short} of {count} runs proved too little");
     assert!(lapsed * 3 >= count, "a lease ended in {lapsed} of {count} runs only");
+    // Faults that hit no copy in its middle prove nothing about it.
+    assert!(seeds.finished * 2 >= count, "{seeds:?} in {count} runs");
+    assert!(seeds.hit * 5 >= count && seeds.resumed * 10 >= count, "{seeds:?} in {count} runs");
     // A run that proves too little does not count, so another one takes its place.
     let Runs { found: more, short: still_short, .. } = play(first + count, short);
     found.extend(more);
@@ -146,6 +158,14 @@ fn an_old_leader_with_a_slow_clock_answers_no_read() {
 fn an_entry_of_an_unknown_type_stops_every_copy_that_meets_it() {
     panics::keep();
     assert_eq!(sim::upgrade::run(1), Vec::<String>::new());
+}
+
+#[test]
+fn a_bit_that_flips_on_its_way_to_a_new_copy_goes_no_further() {
+    panics::keep();
+    for seed in 1..=3 {
+        assert_eq!(sim::flip::run(seed), Vec::<String>::new(), "seed {seed}");
+    }
 }
 
 #[test]
