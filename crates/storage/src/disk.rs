@@ -14,6 +14,7 @@ use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 pub use aligned::AlignedBuffer;
@@ -25,10 +26,14 @@ pub use sim::{SimDisk, SimDiskOptions};
 /// Alignment, in bytes, of every offset, length and buffer of a file opened with `direct`.
 pub const BLOCK: usize = 4096;
 
+/// Bytes that are read, or written behind, at a time: a log on the same disk waits no longer than for
+/// these.
+const PIECE: usize = 512 << 10;
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
-    /// It must exist; reads only.
+    /// It must exist; reads only, and nothing is read ahead.
     Read,
     /// It must exist; reads and writes in place, unbuffered where the file system can.
     Direct,
@@ -94,14 +99,59 @@ pub trait Disk: Send + Sync + 'static {
 /// Ownership of a folder; it ends when this is dropped, or with the process.
 pub type DiskLock = Box<dyn Any + Send + Sync>;
 
+/// A sync that is under way, or over.
+#[derive(Debug)]
+pub enum Syncing {
+    /// What came of it.
+    Over(io::Result<()>),
+    /// Whoever carries it out tells.
+    UnderWay(Receiver<io::Result<()>>),
+}
+
+impl Syncing {
+    /// Whether it is over.
+    pub fn is_over(&mut self) -> bool {
+        let Self::UnderWay(told) = self else { return true };
+        *self = match told.try_recv() {
+            Ok(result) => Self::Over(result),
+            Err(TryRecvError::Empty) => return false,
+            Err(TryRecvError::Disconnected) => Self::Over(Err(abandoned())),
+        };
+        true
+    }
+
+    /// Waits for what comes of it.
+    pub fn wait(self) -> io::Result<()> {
+        match self {
+            Self::Over(result) => result,
+            Self::UnderWay(told) => told.recv().unwrap_or_else(|_| Err(abandoned())),
+        }
+    }
+}
+
+fn abandoned() -> io::Error {
+    io::Error::other("the thread that writes has ended")
+}
+
 /// An open file.
 pub trait DiskFile: Send + Sync + 'static {
     /// Reads exactly `buffer.len()` bytes at `offset`; `UnexpectedEof` where the file ends before.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `data` at `offset`; not durable before [`DiskFile::sync`].
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+    /// The same for whole blocks, of a buffer that is kept for as long as that takes. Gives an empty one
+    /// for as many bytes.
+    fn write_buffer(&self, mut buffer: AlignedBuffer, offset: u64) -> io::Result<AlignedBuffer> {
+        self.write_at(buffer.padded(), offset)?;
+        buffer.reset(0);
+        Ok(buffer)
+    }
     /// Makes what was written durable. After an error nothing is known, and it is never retried.
     fn sync(&self) -> io::Result<()>;
+    /// The same for everything that was written until now, without waiting where that is possible.
+    fn begin_sync(&self) -> Syncing {
+        Syncing::Over(self.sync())
+    }
     /// Length in bytes.
     #[allow(clippy::len_without_is_empty)]
     fn len(&self) -> io::Result<u64>;

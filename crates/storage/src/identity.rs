@@ -342,18 +342,24 @@ impl NodeRoot {
         self.held.lock().expect("no panic while the root's record is locked")
     }
 
-    /// Changes the record and makes it durable. After a failure nothing is tried again.
+    /// Changes the record and makes it durable. After a failure nothing is tried again, but for a full
+    /// disk, which has room again some day: until then the record stands as it was.
     fn change(&self, change: impl FnOnce(&mut NodeMeta)) -> Result<(), RootFault> {
         let mut held = self.held();
         if let Some(fault) = held.fault.clone() {
             return Err(fault);
         }
+        let before = held.meta.clone();
         change(&mut held.meta);
         held.votes_changed = false;
         let written = replace_whole(&*self.disk, &self.folder.join(META), &held.meta.encode());
         written.map_err(|fault| {
+            let full = fault.kind() == io::ErrorKind::StorageFull;
             let fault = disk_fault("write the root's record", &self.folder, &fault);
-            held.fault = Some(fault.clone());
+            match full {
+                true => held.meta = before,
+                false => held.fault = Some(fault.clone()),
+            }
             fault
         })
     }

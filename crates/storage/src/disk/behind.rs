@@ -7,11 +7,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{AlignedBuffer, Disk, DiskFile, DiskLock, Links, OpenMode};
+use super::{AlignedBuffer, Disk, DiskFile, DiskLock, Links, OpenMode, PIECE, Syncing, abandoned};
 
 /// Writes that wait at most; each holds its bytes in memory.
 pub const AHEAD: usize = 3;
@@ -25,9 +25,14 @@ pub struct WriteBehind {
 }
 
 struct Queue {
-    jobs: SyncSender<Job>,
-    /// Buffers that were written.
-    spare: Mutex<Receiver<AlignedBuffer>>,
+    jobs: Sender<Job>,
+    spare: Mutex<Spare>,
+}
+
+/// Buffers that were written. So many are made, and no more: whoever wants another one waits for it.
+struct Spare {
+    written: Receiver<AlignedBuffer>,
+    made: usize,
 }
 
 enum Job {
@@ -36,29 +41,68 @@ enum Job {
         bytes: AlignedBuffer,
         offset: u64,
     },
-    /// Everything before this was written.
-    Tell(SyncSender<()>),
+    SetLen {
+        of: Arc<Behind>,
+        bytes: u64,
+    },
+    Sync {
+        of: Arc<Behind>,
+        told: Sender<io::Result<()>>,
+    },
+    /// Everything before this was done.
+    Tell(Sender<()>),
 }
 
 impl WriteBehind {
     /// Writes behind to this disk until the last of its files is dropped.
     pub fn new(disk: Arc<dyn Disk>) -> io::Result<Self> {
-        let (jobs, waiting) = sync_channel(AHEAD);
-        // One is being written, one being filled.
-        let (written, spare) = sync_channel(AHEAD + 2);
+        let (jobs, waiting) = channel();
+        let (back, written) = channel();
         let writer = move || {
             while let Ok(job) = waiting.recv() {
-                match job {
-                    Job::Write { to, mut bytes, offset } => {
-                        to.write(bytes.padded(), offset);
-                        let _ = written.try_send(bytes);
-                    }
-                    Job::Tell(waiter) => drop(waiter.send(())),
-                }
+                carry_out(job, &back);
             }
         };
         std::thread::Builder::new().name("write-behind".into()).spawn(writer)?;
-        Ok(Self { disk, queue: Arc::new(Queue { jobs, spare: Mutex::new(spare) }) })
+        let spare = Mutex::new(Spare { written, made: 0 });
+        Ok(Self { disk, queue: Arc::new(Queue { jobs, spare }) })
+    }
+}
+
+fn carry_out(job: Job, back: &Sender<AlignedBuffer>) {
+    // Who asked may be gone by now.
+    let _ = match job {
+        Job::Write { to, mut bytes, offset } => {
+            to.attempt(|file| write(file, bytes.padded(), offset));
+            back.send(bytes).ok()
+        }
+        Job::SetLen { of, bytes } => Some(of.attempt(|file| file.set_len(bytes))),
+        Job::Sync { of, told } => told.send(of.sound().and_then(|()| of.file.sync())).ok(),
+        Job::Tell(waiter) => waiter.send(()).ok(),
+    };
+}
+
+fn write(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut pieces = (offset..).step_by(PIECE).zip(bytes.chunks(PIECE));
+    pieces.try_for_each(|(offset, piece)| file.write_at(piece, offset))
+}
+
+impl Queue {
+    fn add(&self, job: Job) -> io::Result<()> {
+        self.jobs.send(job).map_err(|_| abandoned())
+    }
+
+    /// A buffer for the next write.
+    fn spare(&self) -> io::Result<AlignedBuffer> {
+        let mut spare = self.spare.lock().expect(UNPOISONED);
+        match spare.written.try_recv() {
+            Ok(buffer) => Ok(buffer),
+            Err(_) if spare.made <= AHEAD => {
+                spare.made += 1;
+                Ok(AlignedBuffer::new(0))
+            }
+            Err(_) => spare.written.recv().map_err(|_| abandoned()),
+        }
     }
 }
 
@@ -69,10 +113,10 @@ struct Behind {
 }
 
 impl Behind {
-    fn write(&self, bytes: &[u8], offset: u64) {
-        // After a failed write nothing is known of the file.
+    /// After a failure nothing is known of the file, and nothing more is done to it.
+    fn attempt(&self, act: impl FnOnce(&dyn DiskFile) -> io::Result<()>) {
         if self.sound().is_ok()
-            && let Err(fault) = self.file.write_at(bytes, offset)
+            && let Err(fault) = act(&*self.file)
         {
             *self.fault.lock().expect(UNPOISONED) = Some((fault.kind(), fault.to_string()));
         }
@@ -94,10 +138,9 @@ struct BehindFile {
 impl BehindFile {
     /// Waits until everything that was written so far is on its way to the disk.
     fn settled(&self) -> io::Result<&dyn DiskFile> {
-        let (waiter, written) = sync_channel(1);
-        let ended = |_| io::Error::other("the thread that writes has ended");
-        self.queue.jobs.send(Job::Tell(waiter)).map_err(|_| ended(()))?;
-        written.recv().map_err(|_| ended(()))?;
+        let (waiter, done) = channel();
+        self.queue.add(Job::Tell(waiter))?;
+        done.recv().map_err(|_| abandoned())?;
         self.behind.sound()?;
         Ok(&*self.behind.file)
     }
@@ -109,18 +152,30 @@ impl DiskFile for BehindFile {
     }
 
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        let mut buffer = AlignedBuffer::new(data.len());
+        buffer.push(data);
+        self.write_buffer(buffer, offset).map(drop)
+    }
+
+    fn write_buffer(&self, buffer: AlignedBuffer, offset: u64) -> io::Result<AlignedBuffer> {
         self.behind.sound()?;
-        let spare = self.queue.spare.lock().expect(UNPOISONED).try_recv();
-        let mut bytes = spare.unwrap_or_else(|_| AlignedBuffer::new(data.len()));
-        bytes.reset(data.len());
-        bytes.push(data);
-        let job = Job::Write { to: self.behind.clone(), bytes, offset };
-        let ended = |_| io::Error::other("the thread that writes has ended");
-        self.queue.jobs.send(job).map_err(ended)
+        let capacity = buffer.capacity();
+        self.queue.add(Job::Write { to: self.behind.clone(), bytes: buffer, offset })?;
+        let mut spare = self.queue.spare()?;
+        spare.reset(capacity);
+        Ok(spare)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.settled()?.sync()
+        self.begin_sync().wait()
+    }
+
+    fn begin_sync(&self) -> Syncing {
+        let (told, result) = channel();
+        match self.queue.add(Job::Sync { of: self.behind.clone(), told }) {
+            Ok(()) => Syncing::UnderWay(result),
+            Err(ended) => Syncing::Over(Err(ended)),
+        }
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -128,7 +183,8 @@ impl DiskFile for BehindFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.settled()?.set_len(bytes)
+        self.behind.sound()?;
+        self.queue.add(Job::SetLen { of: self.behind.clone(), bytes })
     }
 
     fn flush_group(&self) -> Option<u64> {

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Advice, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{BLOCK, Disk, DiskFile, DiskLock, Links, OpenMode};
+use super::{BLOCK, Disk, DiskFile, DiskLock, Links, OpenMode, PIECE};
 
 /// Whether the fallback to buffered writes was told in this process.
 static TOLD: AtomicBool = AtomicBool::new(false);
@@ -64,7 +64,12 @@ impl Disk for RealDisk {
             Ok(RealFile { file: File::from(fd), aligned: false, device: None })
         };
         let file = match mode {
-            OpenMode::Read => plain(OFlags::RDONLY, Mode::empty())?,
+            OpenMode::Read => {
+                let opened = plain(OFlags::RDONLY, Mode::empty())?;
+                // Without it a volume reads megabytes ahead in one go, and logs wait behind that.
+                let _ = rustix::fs::fadvise(&opened.file, 0, None, Advice::Random);
+                opened
+            }
             OpenMode::Create => plain(
                 OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
                 Mode::RUSR | Mode::WUSR | Mode::RGRP,
@@ -180,7 +185,8 @@ impl DiskFile for RealFile {
         self.check_alignment(buffer, offset);
         let mut done = 0;
         while done < buffer.len() {
-            match rustix::io::pread(&self.file, &mut buffer[done..], offset + done as u64) {
+            let end = buffer.len().min(done + PIECE);
+            match rustix::io::pread(&self.file, &mut buffer[done..end], offset + done as u64) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => done += read,
                 Err(Errno::INTR) => {}

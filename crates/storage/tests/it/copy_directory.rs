@@ -398,6 +398,21 @@ fn a_failed_root_takes_nothing_any_more() {
 }
 
 #[test]
+fn a_root_on_a_full_disk_stays_as_it_was_and_goes_on_when_there_is_room() {
+    let node = Node::new(25);
+    let root = &node.place.root;
+    let lineage = |epoch| Lineage { epoch, activation: ActivationId([4; 16]) };
+    root.save_lineage(lineage(4), Bytes::new()).unwrap();
+    node.disk.set_capacity(node.disk.used_bytes());
+    assert!(root.save_lineage(lineage(5), Bytes::new()).is_err());
+    assert_eq!((root.lineage().0, root.fault()), (lineage(4), None));
+    node.disk.set_capacity(1 << 30);
+    root.save_lineage(lineage(6), Bytes::new()).unwrap();
+    let node = node.restart();
+    assert_eq!(node.place.root.lineage().0, lineage(6));
+}
+
+#[test]
 fn a_promise_and_the_steps_taken_outlive_a_start_and_a_newer_lineage_ends_the_promise() {
     let node = Node::new(31);
     let root = &node.place.root;
