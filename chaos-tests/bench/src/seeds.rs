@@ -38,6 +38,7 @@ pub struct Seeded {
     /// Of these, in each phase of the last time, as the node told it: its name and seconds.
     pub phases: Vec<(String, f64)>,
     /// Seconds of `cp` and sync of the source's files, of as many MiB, in the same minutes; ascending.
+    /// Both find nothing of them in memory.
     pub cp_seconds: Vec<f64>,
     /// MiB of memory by which the source grew at most.
     pub source_growth_mib: f64,
@@ -191,6 +192,8 @@ async fn seeded(arena: &Arena, folder: &Path, trials: u32) -> anyhow::Result<See
     let (mut sent, mut phases) = (0, Vec::new());
     let (mut source_growth_mib, mut target_growth_mib) = (0.0_f64, 0.0_f64);
     for _ in 0..trials {
+        let files = state_folder(arena, &source)?;
+        forget(&files)?;
         let watch = Watch::begin(arena, &[&source, &target])?;
         let seed = reseed(arena, &target, &["--from", &source]).await?;
         let grown = watch.end();
@@ -198,7 +201,8 @@ async fn seeded(arena: &Arena, folder: &Path, trials: u32) -> anyhow::Result<See
         seconds.push(seed.seconds);
         source_growth_mib = source_growth_mib.max(grown[0] as f64 / MIB);
         target_growth_mib = target_growth_mib.max(grown[1] as f64 / MIB);
-        let (copied, took) = copy_files(&state_folder(arena, &source)?, &folder.join("cp"))?;
+        forget(&files)?;
+        let (copied, took) = copy_files(&files, &folder.join("cp"))?;
         // Compaction may have changed what there is: the same rate for as many bytes.
         cp_seconds.push(took * sent as f64 / copied.max(1) as f64);
     }
@@ -391,6 +395,18 @@ fn size_of(folder: &Path) -> io::Result<u64> {
         sum += entry?.metadata().map_or(0, |facts| if facts.is_file() { facts.len() } else { 0 });
     }
     Ok(sum)
+}
+
+/// Nothing of these files is in memory any more: a source is as cold as `cp` finds it.
+fn forget(folder: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        match File::open(entry?.path()) {
+            Ok(file) => rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?,
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// `cp` and sync, file by file. Gives bytes and seconds.

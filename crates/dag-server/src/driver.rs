@@ -31,7 +31,7 @@ use crate::gate::keeper::settle;
 use crate::journal::{CopyOf, Event};
 use crate::machine::{ControlMachine, DirectoryMachine, MailboxMachine, View};
 use crate::node::{Member, Node, journal_opening};
-use crate::reports::{AdminChannels, INTERVAL};
+use crate::reports::{AdminChannels, INTERVAL, SEEDING};
 use crate::service::health::Health;
 use crate::store::Opened;
 use plan::{Action, Place, Running, Situation};
@@ -68,7 +68,8 @@ pub async fn run(node: Arc<Node>, mut health: Health) {
     }
 }
 
-/// Asks the others for their copies, once a second.
+/// Asks the others for their copies, once a second, and more often while a copy is built: its next step
+/// waits for what is heard.
 pub async fn collect_reports(node: Arc<Node>) {
     let mut channels = AdminChannels::new(node.dial.clone());
     while !node.stopping.is_cancelled() {
@@ -82,8 +83,9 @@ pub async fn collect_reports(node: Arc<Node>) {
                 }
             }
         }
+        let pause = if node.is_seeding() { SEEDING } else { INTERVAL };
         tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
+            () = tokio::time::sleep(pause) => {}
             () = node.stopping.cancelled() => {}
         }
     }

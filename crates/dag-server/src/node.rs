@@ -209,6 +209,11 @@ impl Node {
         self.control.borrow().clone()
     }
 
+    /// Whether a copy is built anywhere, as far as this node knows.
+    pub fn is_seeding(&self) -> bool {
+        self.control.borrow().as_ref().is_some_and(|state| !state.seeds.is_empty())
+    }
+
     /// Publishes the applied control log.
     pub fn publish(&self, state: ControlState) {
         self.control.send_replace(Some(Arc::new(state)));

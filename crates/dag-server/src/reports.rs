@@ -20,6 +20,8 @@ use crate::tls::dial::Dial;
 
 /// How often the others are asked.
 pub const INTERVAL: Duration = Duration::from_secs(1);
+/// The same while a copy is built anywhere.
+pub const SEEDING: Duration = Duration::from_millis(200);
 /// A node that did not answer for so long counts as not reachable.
 pub const STALE: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_millis(900);

@@ -4,8 +4,10 @@
 //! node reads its copies from end to end, log and state, one after the other and at a rate that
 //! nobody notices (`[scrub]` in its settings). What does not hold is named, and the copy is Failed as
 //! if somebody had met it: it leads no more, and a new copy is built by itself.
+//!
+//! A copy that this process built is read at once: nothing of it was ever read from this disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,7 +28,11 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// How far each copy was read.
 #[derive(Debug, Default)]
-pub struct Scrubs(Mutex<BTreeMap<DatabaseId, Scrubbed>>);
+pub struct Scrubs {
+    copies: Mutex<BTreeMap<DatabaseId, Scrubbed>>,
+    /// Built by this process, and never read.
+    built: Mutex<BTreeSet<ReplicaId>>,
+}
 
 /// How far one copy was read, in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +53,12 @@ impl Scrubs {
         self.held().get(&database).copied()
     }
 
-    /// Whether a pass over this copy is due. A copy that is new here waits like one that was read.
+    /// A copy was built here: it is read as soon as it is in service.
+    pub fn built(&self, replica: ReplicaId) {
+        self.never_read().insert(replica);
+    }
+
+    /// Whether a pass over this copy is due. A copy that is met first waits like one that was read.
     fn is_due(&self, database: DatabaseId, replica: ReplicaId, every: Millis, now: Millis) -> bool {
         let new = Scrubbed { replica, reading: None, sound_at: None, since: now };
         let mut held = self.held();
@@ -55,7 +66,7 @@ impl Scrubs {
         if known.replica != replica {
             *known = new;
         }
-        now.saturating_sub(known.since) >= every
+        self.never_read().contains(&replica) || now.saturating_sub(known.since) >= every
     }
 
     fn note(&self, database: DatabaseId, change: impl FnOnce(&mut Scrubbed)) {
@@ -65,9 +76,15 @@ impl Scrubs {
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, BTreeMap<DatabaseId, Scrubbed>> {
-        self.0.lock().expect("no panic while the passes are held")
+        self.copies.lock().expect(UNPOISONED)
+    }
+
+    fn never_read(&self) -> std::sync::MutexGuard<'_, BTreeSet<ReplicaId>> {
+        self.built.lock().expect(UNPOISONED)
     }
 }
+
+const UNPOISONED: &str = "nothing panics while the passes are held";
 
 /// Starts the thread, unless the node's settings say that nothing is read; it ends with the node.
 pub fn start(node: &Arc<Node>) -> std::io::Result<()> {
@@ -158,6 +175,7 @@ impl Pass {
         if let Some(bytes) = sound {
             tracing::info!(db = %self.database, bytes, "read the copy through, all of it holds");
         }
+        node.scrubs.never_read().remove(&self.replica);
         node.scrubs.note(self.database, |known| {
             known.reading = None;
             known.since = now;
@@ -202,6 +220,11 @@ mod tests {
         scrubs.note(DATABASE, |known| known.since = Millis(300));
         assert!(!due(2, 399));
         assert!(due(2, 400));
+        scrubs.built(ReplicaId(3));
+        assert!(!due(2, 399), "the old one serves until the new one has its place");
+        assert!(due(3, 401), "built here");
+        scrubs.never_read().clear();
+        assert!(!due(3, 402), "and read");
     }
 
     #[test]

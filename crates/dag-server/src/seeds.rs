@@ -15,7 +15,6 @@ pub mod builder;
 pub mod giver;
 mod house;
 mod old;
-mod prover;
 mod strays;
 mod wire;
 

@@ -36,6 +36,7 @@ pub mod delta;
 mod fault;
 pub mod install;
 mod journal;
+mod lent;
 pub mod limit;
 mod pages;
 pub mod progress;

@@ -21,6 +21,7 @@ use storage::state::{self, StateEngine, StateRead, StateStore};
 
 use crate::delta::{DeltaRequest, DeltaSource};
 use crate::fault::{SeedFault, disk as disk_fault};
+use crate::lent::Lender;
 use crate::limit::RateLimit;
 use crate::wire::{
     CheckpointId, Digest, FRAME_BYTES, FileEntry, Frame, Manifest, Origin, RANGE_BYTES, Refusal,
@@ -57,6 +58,47 @@ pub enum Served {
     NeedsCheckpoint,
 }
 
+/// What a request led to so far.
+pub enum Begun {
+    /// All that there is to say.
+    Served(Served),
+    /// A range is to be read; nobody has to wait for that.
+    Range(RangeRead),
+}
+
+/// A range of a checkpoint that is still to be read.
+pub struct RangeRead {
+    opened: Arc<dyn DiskFile>,
+    path: PathBuf,
+    lender: Lender,
+    file: u32,
+    range: u32,
+    length: usize,
+}
+
+impl RangeRead {
+    /// Reads it. An error is the source's own disk: the copy is to be looked at.
+    pub fn replies(&self) -> Result<Vec<Reply>, SeedFault> {
+        let bytes = self.bytes()?;
+        let digest = digest(&bytes);
+        let start = u64::from(self.range) * RANGE_BYTES;
+        let count = bytes.len().div_ceil(FRAME_BYTES);
+        let frame = |n: usize| {
+            let from = n * FRAME_BYTES;
+            let piece = bytes.slice(from..bytes.len().min(from + FRAME_BYTES));
+            let end = (n + 1 == count).then_some(digest);
+            Reply::Frame(Frame::new(self.file, start + from as u64, piece, end))
+        };
+        Ok((0..count).map(frame).collect())
+    }
+
+    fn bytes(&self) -> Result<Bytes, SeedFault> {
+        let at = u64::from(self.range) * RANGE_BYTES;
+        let read = self.lender.lend(self.length, |bytes| self.opened.read_at(bytes, at));
+        read.map_err(disk_fault("read a checkpoint", &self.path))
+    }
+}
+
 /// The giving side of one copy.
 pub struct Source {
     disk: Arc<dyn Disk>,
@@ -68,6 +110,7 @@ pub struct Source {
     targets: BTreeMap<ReplicaId, (Millis, CheckpointId)>,
     /// The file that was read last: ranges of one file follow one another.
     open: Option<(CheckpointId, u32, Arc<dyn DiskFile>)>,
+    lender: Lender,
     /// What checkpoints are opened with, where their rows are given too.
     engine: Option<Arc<dyn StateEngine>>,
     /// The checkpoint whose rows were read last.
@@ -99,7 +142,8 @@ impl Source {
         let folder = folder.to_owned();
         let targets = BTreeMap::new();
         let (open, engine, rows) = (None, None, None);
-        Ok(Self { disk, folder, rules, limit, held, targets, open, engine, rows })
+        let lender = Lender::default();
+        Ok(Self { disk, folder, rules, limit, held, targets, open, lender, engine, rows })
     }
 
     /// The same, which also answers questions about the rows of its checkpoints.
@@ -162,20 +206,43 @@ impl Source {
         target: ReplicaId,
         request: &Request,
     ) -> Result<Served, SeedFault> {
+        match self.begin(now, target, request)? {
+            Begun::Served(served) => Ok(served),
+            Begun::Range(read) => read.replies().map(Served::Replies),
+        }
+    }
+
+    /// The same, but for the reading of a range: several may be read at a time.
+    pub fn begin(
+        &mut self,
+        now: Millis,
+        target: ReplicaId,
+        request: &Request,
+    ) -> Result<Begun, SeedFault> {
+        let Request::Read { checkpoint, file, range } = *request else {
+            return self.answer(now, target, request).map(Begun::Served);
+        };
+        let Some(entry) = self.touch(now, target, checkpoint, file) else {
+            return Ok(Begun::Served(refused(self.missing(checkpoint))));
+        };
+        if range >= entry.ranges() {
+            return Ok(Begun::Served(refused(Refusal::Unknown)));
+        }
+        if let Err(later) = self.limit.take(now, entry.range_bytes(range)) {
+            return Ok(Begun::Served(Served::Later(later)));
+        }
+        self.range(checkpoint, file, &entry, range).map(Begun::Range)
+    }
+
+    fn answer(
+        &mut self,
+        now: Millis,
+        target: ReplicaId,
+        request: &Request,
+    ) -> Result<Served, SeedFault> {
         match *request {
+            Request::Read { .. } => unreachable!("a range is begun"),
             Request::Open { known } => Ok(self.lease(now, target, known)),
-            Request::Read { checkpoint, file, range } => {
-                let Some(entry) = self.touch(now, target, checkpoint, file) else {
-                    return Ok(refused(self.missing(checkpoint)));
-                };
-                if range >= entry.ranges() {
-                    return Ok(refused(Refusal::Unknown));
-                }
-                if let Err(later) = self.limit.take(now, entry.range_bytes(range)) {
-                    return Ok(Served::Later(later));
-                }
-                self.frames(checkpoint, file, &entry, range).map(Served::Replies)
-            }
             Request::Digests { checkpoint, file } => {
                 let Some(entry) = self.touch(now, target, checkpoint, file) else {
                     return Ok(refused(self.missing(checkpoint)));
@@ -187,7 +254,7 @@ impl Source {
                 if self.touch(now, target, checkpoint, 0).is_none() {
                     return Ok(refused(self.missing(checkpoint)));
                 }
-                self.answer(now, checkpoint, ask)
+                self.rows(now, checkpoint, ask)
             }
             Request::Close => {
                 self.targets.remove(&target);
@@ -259,7 +326,7 @@ impl Source {
     }
 
     /// An answer is as long as it is: what it spends is paid off before the next one.
-    fn answer(
+    fn rows(
         &mut self,
         now: Millis,
         checkpoint: CheckpointId,
@@ -280,26 +347,6 @@ impl Source {
         Ok(Served::Replies(vec![Reply::Delta(reply)]))
     }
 
-    fn frames(
-        &mut self,
-        checkpoint: CheckpointId,
-        file: u32,
-        entry: &FileEntry,
-        range: u32,
-    ) -> Result<Vec<Reply>, SeedFault> {
-        let bytes = self.read(checkpoint, file, entry, range)?;
-        let digest = digest(&bytes);
-        let start = u64::from(range) * RANGE_BYTES;
-        let count = bytes.len().div_ceil(FRAME_BYTES);
-        let frame = |n: usize| {
-            let from = n * FRAME_BYTES;
-            let piece = bytes.slice(from..bytes.len().min(from + FRAME_BYTES));
-            let end = (n + 1 == count).then_some(digest);
-            Reply::Frame(Frame::new(file, start + from as u64, piece, end))
-        };
-        Ok((0..count).map(frame).collect())
-    }
-
     fn digests(
         &mut self,
         checkpoint: CheckpointId,
@@ -307,28 +354,29 @@ impl Source {
         entry: &FileEntry,
     ) -> Result<Vec<Digest>, SeedFault> {
         (0..entry.ranges())
-            .map(|range| Ok(digest(&self.read(checkpoint, file, entry, range)?)))
+            .map(|range| Ok(digest(&self.range(checkpoint, file, entry, range)?.bytes()?)))
             .collect()
     }
 
-    fn read(
+    fn range(
         &mut self,
         checkpoint: CheckpointId,
         file: u32,
         entry: &FileEntry,
         range: u32,
-    ) -> Result<Bytes, SeedFault> {
+    ) -> Result<RangeRead, SeedFault> {
         let path = self.files_of(checkpoint).join(&entry.name);
-        let io = disk_fault("read a checkpoint", &path);
         let opened = match &self.open {
             Some((id, number, opened)) if (*id, *number) == (checkpoint, file) => opened.clone(),
-            _ => self.disk.open(&path, OpenMode::Read).map_err(&io)?,
+            _ => {
+                let opened = self.disk.open(&path, OpenMode::Read);
+                opened.map_err(disk_fault("read a checkpoint", &path))?
+            }
         };
         self.open = Some((checkpoint, file, opened.clone()));
         let length = usize::try_from(entry.range_bytes(range)).expect("a range fits in memory");
-        let mut bytes = vec![0; length];
-        opened.read_at(&mut bytes, u64::from(range) * RANGE_BYTES).map_err(&io)?;
-        Ok(bytes.into())
+        let lender = self.lender.clone();
+        Ok(RangeRead { opened, path, lender, file, range, length })
     }
 }
 

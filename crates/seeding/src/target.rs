@@ -7,11 +7,13 @@
 //!      state/    the files
 //! ```
 //! A range counts once it was received whole, compared with its digest, written and **synced**;
-//! only then does the record claim it. A killed target therefore repeats at most what one sync
-//! covers ([`SYNC_BYTES`]) and what was asked ahead. A source may change at any time: files that
+//! only then does the record claim it. A killed target therefore repeats at most what two syncs
+//! cover ([`SYNC_BYTES`]), of which one is under way while the other one fills, and what was asked
+//! ahead. A source may change at any time: files that
 //! have the same name and length in the new checkpoint are compared by digests before they are
-//! sent again, all others are dropped. In the end everything is read back and compared, but for what
-//! was by then, beside the copying ([`Target::to_prove`]); what does not hold is fetched once more.
+//! sent again, all others are dropped. In the end what an earlier life of this process left is read
+//! back and compared; what does not hold is fetched once more. What this life wrote is not: its digest
+//! held when it came, its sync was answered, and the copy is scrubbed as soon as it is in service.
 //!
 //! Where an older copy lies here already ([`Target::take_over`]), the state is not made of the
 //! checkpoint's files but of rows: those of the old copy, and what it lacks ([`crate::delta`]).
@@ -25,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dag_types::{LogId, Millis, Mutant, ReplicaId};
-use storage::disk::{AlignedBuffer, Disk, DiskFile, DiskLock, OpenMode, take_lock};
+use storage::disk::{AlignedBuffer, Disk, DiskFile, DiskLock, OpenMode, Syncing, take_lock};
 use storage::identity::CopyIdentity;
 use storage::state::{StateEngine, StateRead};
 
@@ -39,16 +41,14 @@ use crate::wire::{
 };
 
 mod files;
-mod proof;
 mod record;
 mod rows;
 
 use files::FileState;
-pub use proof::Proof;
 use rows::Rows;
 
 /// Bytes that are written between two syncs.
-pub const SYNC_BYTES: u64 = if SMALL { 16 << 10 } else { 32 << 20 };
+pub const SYNC_BYTES: u64 = if SMALL { 16 << 10 } else { 20 << 20 };
 /// Ranges that are asked ahead.
 pub const WINDOW: usize = 4;
 /// Files that one sync covers at most.
@@ -135,11 +135,11 @@ pub struct Target {
     asked: VecDeque<(u32, u32)>,
     comparing: Option<u32>,
     arriving: AlignedBuffer,
-    /// Durable in this life, and not read back yet.
-    unproven: VecDeque<(u32, u32)>,
-    /// Written and not yet synced.
-    pending: BTreeMap<u32, Vec<(u32, Digest)>>,
+    /// Written, and no sync has begun.
+    pending: Written,
     pending_bytes: u64,
+    /// Written, with a sync under way.
+    syncing: Option<Batch>,
     open: BTreeMap<u32, Arc<dyn DiskFile>>,
     damaged: u32,
     /// Whether this life has found the state's folder tidy.
@@ -152,6 +152,17 @@ pub struct Target {
     /// What rows are taken from and put into, where that is possible now.
     rows: Option<Rows>,
     _lock: DiskLock,
+}
+
+/// Ranges of files, with their digests.
+type Written = BTreeMap<u32, Vec<(u32, Digest)>>;
+
+/// What one sync covers.
+struct Batch {
+    written: Written,
+    syncs: Vec<Syncing>,
+    /// Names of files became durable with it.
+    named: bool,
 }
 
 /// The folder of a seed below a database's folder.
@@ -189,9 +200,9 @@ impl Target {
             asked: VecDeque::new(),
             comparing: None,
             arriving: AlignedBuffer::new(RANGE_BYTES as usize),
-            unproven: VecDeque::new(),
             pending: BTreeMap::new(),
             pending_bytes: 0,
+            syncing: None,
             open: BTreeMap::new(),
             damaged: 0,
             tidied: false,
@@ -314,9 +325,7 @@ impl Target {
         record::check_source(&self.order, &manifest)?;
         let by_rows = self.fills(&manifest)?;
         if self.manifest.as_ref() != Some(&manifest) {
-            if !self.pending.is_empty() {
-                self.sync(now)?;
-            }
+            self.sync(now)?;
             self.begin_from(manifest, by_rows)?;
         }
         if by_rows {
@@ -357,7 +366,6 @@ impl Target {
         self.manifest = Some(manifest);
         (self.pending, self.pending_bytes, self.tidied) = (BTreeMap::new(), 0, false);
         self.open.clear();
-        self.unproven.clear();
         let path = self.folder.join(RECORD);
         self.journal = Journal::begin(&*self.disk, &path, claims)
             .map_err(disk_fault("write a seed's record", &self.folder))?;
@@ -412,8 +420,10 @@ impl Target {
     }
 
     fn copy(&mut self, now: Millis) -> Result<Step, SeedFault> {
+        self.settle(now, false)?;
         if self.pending_bytes >= SYNC_BYTES || self.pending.len() >= SYNC_FILES {
-            self.sync(now)?;
+            self.settle(now, true)?;
+            self.begin_sync()?;
             return Ok(Step::Again);
         }
         if self.comparing.is_some() || self.asked.len() >= WINDOW {
@@ -427,7 +437,7 @@ impl Target {
         if !self.asked.is_empty() {
             return Ok(Step::Wait);
         }
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.syncing.is_none() {
             self.doing = Doing::Verifying { file: 0, range: 0, clean: true };
         } else {
             self.sync(now)?;
@@ -439,7 +449,7 @@ impl Target {
     /// What can be done for a file now.
     fn further(&mut self, now: Millis, number: u32) -> Result<Option<Step>, SeedFault> {
         let state = &self.files[number as usize];
-        if state.whole || self.pending.get(&number).is_some_and(|pending| state.full_with(pending))
+        if state.whole || (self.is_written(number) && state.full_with(self.written(number).count()))
         {
             return Ok(None);
         }
@@ -456,7 +466,7 @@ impl Target {
         }
         let Some(range) = self.next_range(number) else {
             // Every range is there or under way, or there are none.
-            if self.files[number as usize].full_with(&[]) {
+            if self.files[number as usize].full_with(0) {
                 self.pending.entry(number).or_default();
             }
             return Ok(None);
@@ -467,11 +477,10 @@ impl Target {
 
     fn next_range(&self, number: u32) -> Option<u32> {
         let state = &self.files[number as usize];
-        let pending = self.pending.get(&number);
         let missing = |range: &u32| {
             state.ranges[*range as usize].is_none()
                 && !self.asked.contains(&(number, *range))
-                && !pending.is_some_and(|held| held.iter().any(|(there, _)| there == range))
+                && !self.written(number).any(|(there, _)| there == range)
         };
         (state.searched..state.ranges.len() as u32).find(missing)
     }
@@ -526,9 +535,9 @@ impl Target {
         let file = self.writable(number)?;
         let bytes = self.arriving.len() as u64;
         let offset = u64::from(range) * RANGE_BYTES;
-        file.write_at(self.arriving.padded(), offset)
-            .map_err(disk_fault("write a seed", &self.folder))?;
-        self.arriving.reset(0);
+        let arrived = std::mem::replace(&mut self.arriving, AlignedBuffer::new(0));
+        self.arriving =
+            file.write_buffer(arrived, offset).map_err(disk_fault("write a seed", &self.folder))?;
         self.pending.entry(number).or_default().push((range, digest));
         self.pending_bytes += bytes;
         Ok(Step::Again)

@@ -3,7 +3,7 @@
 //! A checkpoint is a list of files; a file is a run of ranges of [`RANGE_BYTES`]; a range travels
 //! as frames of at most [`FRAME_BYTES`]. Each frame has a crc32 over its bytes and its place, so
 //! that damage is found where it happens; each range has a blake3 digest, which the target keeps
-//! and compares again with what it reads back from its disk.
+//! and compares again with what an earlier life of its process left.
 
 use bytes::Bytes;
 use dag_types::{Chain, DagId, DatabaseId, Generation, LogId, NodeId, ReplicaId};

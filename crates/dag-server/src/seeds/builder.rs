@@ -28,14 +28,13 @@ use storage::identity::CopyIdentity;
 use storage::state::StateError;
 use tokio::runtime::Handle;
 
-use super::prover::Prover;
 use super::wire;
 use crate::node::Node;
 use crate::reports::STALE;
 use crate::service::admin::AdminServer;
 
 /// How often it is looked for what to build.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(100);
 /// How long a source may be silent. A slow limit makes it wait before every range.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a seed waits before it tries the next source.
@@ -128,6 +127,7 @@ impl Build {
         match self.build() {
             Ok(true) => {
                 tracing::info!(db = %database, %replica, op = operation, "the copy is built");
+                self.node.scrubs.built(replica);
                 self.show(|shown| shown.progress.phase = shown.progress.phase.max(Phase::Built));
             }
             Ok(false) => {}
@@ -176,10 +176,9 @@ impl Build {
         // Without a thread to spare, writes are waited for.
         let behind: Arc<dyn Disk> = match WriteBehind::new(disk.clone()) {
             Ok(behind) => Arc::new(behind),
-            Err(_) => disk.clone(),
+            Err(_) => disk,
         };
         let mut target = Target::open(behind, &folder, order)?;
-        let mut prover = Prover::begin(disk);
         if !target.is_built() && !seed.whole {
             target.take_over(store.engine(), super::old::open(&self.node, seed, &folder));
         }
@@ -195,7 +194,7 @@ impl Build {
                 continue;
             };
             turn += 1;
-            match self.from_one(&mut target, &mut prover, source)? {
+            match self.from_one(&mut target, source)? {
                 Ended::Built => {
                     self.tell(&target, None, "");
                     return Ok(true);
@@ -261,19 +260,14 @@ impl Build {
         (!sources.is_empty()).then(|| sources[turn % sources.len()])
     }
 
-    fn from_one(
-        &self,
-        target: &mut Target,
-        prover: &mut Prover,
-        source: NodeId,
-    ) -> Result<Ended, SeedFault> {
+    fn from_one(&self, target: &mut Target, source: NodeId) -> Result<Ended, SeedFault> {
         let Ok(member) = self.node.member() else { return Ok(Ended::Stopped) };
         let mut pipe = match self.runtime.block_on(member.registry.open_seed(source)) {
             Ok(pipe) => pipe,
             Err(error) => return Ok(Ended::Reconnect(error.to_string())),
         };
         self.tell(target, Some(source), "");
-        let ended = self.exchange(target, prover, source, &mut pipe);
+        let ended = self.exchange(target, source, &mut pipe);
         if matches!(ended, Ok(Ended::Built)) {
             // The source keeps its checkpoint only for those who still want it.
             let _ = self.send(&mut pipe, &Request::Close);
@@ -292,7 +286,6 @@ impl Build {
     fn exchange(
         &self,
         target: &mut Target,
-        prover: &mut Prover,
         source: NodeId,
         pipe: &mut Pipe,
     ) -> Result<Ended, SeedFault> {
@@ -304,7 +297,6 @@ impl Build {
                 told = now;
                 self.tell(target, Some(source), "");
             }
-            prover.turn(target)?;
             match target.step(now, reply.take())? {
                 Step::Again => {}
                 Step::Built => return Ok(Ended::Built),

@@ -1,17 +1,18 @@
 //! The source: any healthy copy of this node gives its files to whoever builds a copy of them.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use dag_api::peer::v1 as pb;
 use dag_types::{DatabaseId, Millis, NodeId, ReplicaId};
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{self, BoxFuture};
 use replication::link::Pipe;
 use replication::{MEMBERSHIP_KEY, Role, SeedServer};
 use seeding::SeedFault;
 use seeding::limit::RateLimit;
-use seeding::source::{Served, Source, SourceRules};
+use seeding::source::{Begun, Served, Source, SourceRules};
 use seeding::wire::{CheckpointId, Origin, Refusal, Reply, Request};
 use storage::state::StateError;
 
@@ -22,6 +23,9 @@ use crate::node::Node;
 pub fn server(node: &Arc<Node>) -> Arc<dyn SeedServer> {
     Arc::new(Giver(Arc::downgrade(node)))
 }
+
+/// Requests that are answered at a time: while one answer is sent the next ones are read.
+const AHEAD: usize = 3;
 
 struct Giver(Weak<Node>);
 
@@ -45,24 +49,34 @@ struct Asking {
 }
 
 async fn serve(node: Arc<Node>, from: NodeId, pipe: Pipe) {
-    let Pipe { sender, mut receiver } = pipe;
-    while let Some(Ok(frame)) = receiver.next().await {
-        let Some(pb::frame::Frame::SeedRequest(request)) = frame.frame else { return };
-        let Some(asked) = wire::read_request(&request) else { return };
-        let asking = Asking {
-            database: DatabaseId(request.database),
-            replica: ReplicaId(request.replica),
-            limit: (request.limit > 0).then_some(request.limit),
-        };
+    let Pipe { sender, receiver } = pipe;
+    let requests = receiver.map(|frame| understood(frame.ok()?));
+    let answers = requests.take_while(|asked| future::ready(asked.is_some())).map(|asked| {
+        let (node, (asking, asked)) = (node.clone(), asked.expect("others end the stream"));
         if matches!(asked, Request::Open { .. }) {
             tracing::info!(db = %asking.database, peer = %from, replica = %asking.replica, "gives a seed");
         }
-        for reply in replies(&node, asking, asked).await {
+        async move { replies(&node, asking, asked).await }
+    });
+    let mut answers = pin!(answers.buffered(AHEAD));
+    while let Some(replies) = answers.next().await {
+        for reply in replies {
             if sender.send(wire::reply(reply)).await.is_err() {
                 return;
             }
         }
     }
+}
+
+/// What is asked, and for whom; none where it is no request.
+fn understood(frame: pb::Frame) -> Option<(Asking, Request)> {
+    let Some(pb::frame::Frame::SeedRequest(request)) = frame.frame else { return None };
+    let asking = Asking {
+        database: DatabaseId(request.database),
+        replica: ReplicaId(request.replica),
+        limit: (request.limit > 0).then_some(request.limit),
+    };
+    Some((asking, wire::read_request(&request)?))
 }
 
 /// Everything that answers a request, when its limit allows it.
@@ -100,16 +114,24 @@ fn give(node: &Node, asking: Asking, request: &Request) -> Result<Served, SeedFa
         tracing::warn!(db = %asking.database, why, "a seed is refused");
         return Ok(Served::Replies(refused(Refusal::Unfit)));
     }
+    match begin(node, asking, request)? {
+        Begun::Served(served) => Ok(served),
+        Begun::Range(read) => read.replies().map(Served::Replies),
+    }
+}
+
+/// What changes the source. Ranges are read without it, several at a time.
+fn begin(node: &Node, asking: Asking, request: &Request) -> Result<Begun, SeedFault> {
     let source = source(node, asking.database)?;
     let mut source = source.lock().expect(UNPOISONED);
     let now = node.seeds.now();
     source.set_limit(asking.limit, now);
-    match source.serve(now, asking.replica, request)? {
-        Served::NeedsCheckpoint => {
+    match source.begin(now, asking.replica, request)? {
+        Begun::Served(Served::NeedsCheckpoint) => {
             take(node, asking.database, &mut source)?;
-            source.serve(node.seeds.now(), asking.replica, request)
+            source.begin(node.seeds.now(), asking.replica, request)
         }
-        served => Ok(served),
+        begun => Ok(begun),
     }
 }
 

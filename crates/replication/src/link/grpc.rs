@@ -36,6 +36,8 @@ pub struct GrpcOptions {
     pub keep_alive_timeout: Duration,
     /// Bytes of one stream, and of one connection, that the receiver may hold unread.
     pub window_bytes: u32,
+    /// The same of a stream by which a copy is built: what arrives while the target syncs.
+    pub seed_window_bytes: u32,
     /// Bytes of one HTTP/2 frame, 16 KiB to 16 MiB - 1.
     pub http_frame_bytes: u32,
 }
@@ -47,6 +49,7 @@ impl Default for GrpcOptions {
             keep_alive_interval: Duration::from_secs(1),
             keep_alive_timeout: Duration::from_secs(2),
             window_bytes: 1 << 20,
+            seed_window_bytes: 8 << 20,
             http_frame_bytes: 256 << 10,
         }
     }
@@ -81,28 +84,28 @@ impl GrpcLink {
         Self { endpoints, options }
     }
 
-    fn endpoint(&self, to: NodeId) -> Option<Endpoint> {
+    fn endpoint(&self, to: NodeId, kind: StreamKind) -> Option<Endpoint> {
         let options = &self.options;
+        let window = match kind {
+            StreamKind::Seed => options.seed_window_bytes,
+            _ => options.window_bytes,
+        };
         let endpoint = (self.endpoints)(to)?
             .connect_timeout(options.connect_timeout)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(options.keep_alive_interval)
             .keep_alive_timeout(options.keep_alive_timeout)
             .keep_alive_while_idle(true)
-            .initial_stream_window_size(options.window_bytes)
-            .initial_connection_window_size(options.window_bytes)
+            .initial_stream_window_size(window)
+            .initial_connection_window_size(window)
             .max_frame_size(options.http_frame_bytes);
         Some(endpoint)
     }
 }
 
 impl PeerLink for GrpcLink {
-    fn connect(
-        &self,
-        to: NodeId,
-        _kind: StreamKind,
-    ) -> BoxFuture<'static, Result<Pipe, LinkError>> {
-        let (endpoint, limit) = (self.endpoint(to), self.options.connect_timeout * 2);
+    fn connect(&self, to: NodeId, kind: StreamKind) -> BoxFuture<'static, Result<Pipe, LinkError>> {
+        let (endpoint, limit) = (self.endpoint(to, kind), self.options.connect_timeout * 2);
         Box::pin(async move {
             let unreachable = |detail: String| LinkError::Unreachable { node: to, detail };
             let endpoint = endpoint.ok_or_else(|| unreachable("its address is unknown".into()))?;

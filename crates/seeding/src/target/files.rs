@@ -15,24 +15,20 @@ pub(super) struct FileState {
     pub(super) doubt: Option<BTreeMap<u32, Digest>>,
     /// No range before this one is missing.
     pub(super) searched: u32,
-    /// Read back in this life, and it held.
-    pub(super) proven: BTreeSet<u32>,
+    /// Written and synced in this life, from bytes whose digest held.
+    pub(super) written: BTreeSet<u32>,
 }
 
 impl FileState {
     pub(super) fn missing(entry: &FileEntry) -> Self {
         let ranges = vec![None; entry.ranges() as usize];
-        let proven = BTreeSet::new();
-        Self { ranges, whole: false, linked: false, doubt: None, searched: 0, proven }
+        let written = BTreeSet::new();
+        Self { ranges, whole: false, linked: false, doubt: None, searched: 0, written }
     }
 
-    fn is_whole(&self) -> bool {
-        self.linked || self.full_with(&[])
-    }
-
-    pub(super) fn full_with(&self, pending: &[(u32, Digest)]) -> bool {
-        self.ranges.iter().filter(|range| range.is_some()).count() + pending.len()
-            == self.ranges.len()
+    /// Whether so many ranges more are all that it lacks.
+    pub(super) fn full_with(&self, written: usize) -> bool {
+        self.ranges.iter().filter(|range| range.is_none()).count() == written
     }
 
     /// What a later checkpoint may find here. A linked file is the source's own and never kept.
@@ -86,24 +82,72 @@ impl Target {
         Ok(file)
     }
 
-    /// Makes what was written durable, then claims it.
+    /// Ranges of a file that were written and are not durable yet.
+    pub(super) fn written(&self, number: u32) -> impl Iterator<Item = &(u32, Digest)> {
+        let syncing = self.syncing.as_ref().and_then(|batch| batch.written.get(&number));
+        syncing.into_iter().chain(self.pending.get(&number)).flatten()
+    }
+
+    /// Whether there is something of a file that is not durable yet, be it its name alone.
+    pub(super) fn is_written(&self, number: u32) -> bool {
+        let syncing = self.syncing.as_ref().is_some_and(|it| it.written.contains_key(&number));
+        syncing || self.pending.contains_key(&number)
+    }
+
+    /// Makes what was written durable, and claims it.
     pub(super) fn sync(&mut self, now: Millis) -> Result<(), SeedFault> {
-        let io = disk_fault("sync a seed", &self.folder);
-        let numbers: Vec<u32> = self.pending.keys().copied().collect();
-        for number in &numbers {
-            let whole = self.files[*number as usize].full_with(&self.pending[number]);
-            let file = self.writable(*number)?;
-            if whole {
-                // Writes go in whole blocks, and an older file of this name may have been longer.
-                file.set_len(self.known().files[*number as usize].bytes).map_err(&io)?;
-            }
-            file.sync().map_err(&io)?;
+        self.settle(now, true)?;
+        self.begin_sync()?;
+        self.settle(now, true)
+    }
+
+    /// Has what was written made durable.
+    pub(super) fn begin_sync(&mut self) -> Result<(), SeedFault> {
+        assert!(self.syncing.is_none(), "one sync at a time");
+        if self.pending.is_empty() {
+            return Ok(());
         }
-        self.disk.sync_dir(&self.folder.join(STATE)).map_err(&io)?;
+        let io = disk_fault("sync a seed", &self.folder);
+        let (mut syncs, mut named) = (Vec::new(), false);
+        let numbers: Vec<u32> = self.pending.keys().copied().collect();
+        for number in numbers {
+            let file = self.writable(number)?;
+            let state = &self.files[number as usize];
+            named |= !state.begun();
+            if state.full_with(self.pending[&number].len()) {
+                // Writes go in whole blocks, and an older file of this name may have been longer.
+                file.set_len(self.known().files[number as usize].bytes).map_err(&io)?;
+            }
+            syncs.push(file.begin_sync());
+        }
+        let written = std::mem::take(&mut self.pending);
+        self.pending_bytes = 0;
+        self.syncing = Some(Batch { written, syncs, named });
+        Ok(())
+    }
+
+    /// Claims what a sync has made durable, where it is over or is to be waited for.
+    pub(super) fn settle(&mut self, now: Millis, wait: bool) -> Result<(), SeedFault> {
+        let Some(mut batch) = self.syncing.take() else { return Ok(()) };
+        if !wait && !batch.syncs.iter_mut().all(Syncing::is_over) {
+            self.syncing = Some(batch);
+            return Ok(());
+        }
+        let io = disk_fault("sync a seed", &self.folder);
+        for sync in batch.syncs {
+            sync.wait().map_err(&io)?;
+        }
+        if batch.named {
+            self.disk.sync_dir(&self.folder.join(STATE)).map_err(&io)?;
+        }
+        self.durable(now, batch.written)
+    }
+
+    fn durable(&mut self, now: Millis, written: Written) -> Result<(), SeedFault> {
         let mut claims = Vec::new();
-        for (number, ranges) in std::mem::take(&mut self.pending) {
+        for (number, ranges) in written {
             let state = &mut self.files[number as usize];
-            state.whole = state.full_with(&ranges);
+            state.whole = state.full_with(ranges.len());
             let claimed = ranges.iter().map(|(range, digest)| claim_range(number, *range, digest));
             let (ranges_claimed, whole) = (claimed.collect(), state.whole);
             claims.push(Claim::Ranges(Ranges {
@@ -114,12 +158,11 @@ impl Target {
             }));
             for (range, digest) in ranges {
                 state.ranges[range as usize] = Some(digest);
-                self.unproven.push_back((number, range));
+                state.written.insert(range);
             }
             let first = state.ranges.iter().position(Option::is_none);
             state.searched = first.unwrap_or(state.ranges.len()) as u32;
         }
-        self.pending_bytes = 0;
         let files = &self.files;
         self.open.retain(|number, _| !files[*number as usize].whole);
         self.claim(claims)?;
@@ -134,7 +177,7 @@ impl Target {
             return Ok(false);
         };
         let untouched = !self.files[number as usize].begun()
-            && !self.pending.contains_key(&number)
+            && !self.is_written(number)
             && !self.asked.iter().any(|(file, _)| *file == number);
         if !untouched {
             return Ok(false);
@@ -171,7 +214,8 @@ impl Target {
         Ok(true)
     }
 
-    /// Reads one range back. What does not hold is fetched again after the pass.
+    /// Reads one range back that an earlier life left. What does not hold is fetched again after the
+    /// pass.
     pub(super) fn verify(
         &mut self,
         now: Millis,
@@ -201,10 +245,22 @@ impl Target {
     }
 
     fn range_holds(&self, number: u32, range: u32) -> Result<bool, SeedFault> {
-        if self.files[number as usize].proven.contains(&range) {
+        let state = &self.files[number as usize];
+        if state.written.contains(&range) {
             return Ok(true);
         }
-        self.proof(number, range).map_or(Ok(false), |proof| proof.holds(&*self.disk))
+        let Some(expected) = state.ranges[range as usize] else { return Ok(false) };
+        let length = self.known().files[number as usize].range_bytes(range) as usize;
+        let read = self.disk.open(&self.path_of(number), OpenMode::Read).and_then(|file| {
+            let mut bytes = vec![0; length];
+            file.read_at(&mut bytes, u64::from(range) * RANGE_BYTES)?;
+            Ok(bytes)
+        });
+        match read {
+            Ok(bytes) => Ok(digest(&bytes) == expected),
+            Err(fault) if is_gone(&fault) => Ok(false),
+            Err(fault) => Err(disk_fault("read a staged file back", &self.folder)(fault)),
+        }
     }
 
     fn check_length(&self, number: u32) -> Result<bool, SeedFault> {
@@ -229,15 +285,14 @@ impl Target {
             if let Some(held) = state.ranges.get_mut(range as usize) {
                 *held = None;
             }
-            state.proven.remove(&range);
+            state.written.remove(&range);
             claims.push(Claim::Lost(Range { file: number, range, digest: Vec::new() }));
         }
         self.claim(claims)
     }
 
     fn verified(&mut self, now: Millis, clean: bool) -> Result<Step, SeedFault> {
-        // A proof beside this pass may have found damage in what the pass had found whole.
-        if !clean || !self.files.iter().all(FileState::is_whole) {
+        if !clean {
             // The connection may have ended since the last range came.
             self.disconnected();
             self.doing = Doing::Opening { asked: false };

@@ -32,6 +32,8 @@ use crate::reports::STALE;
 use crate::status;
 
 const LOOK: Duration = Duration::from_millis(500);
+/// The same while a seed is under way.
+const SOON: Duration = Duration::from_millis(100);
 /// How long a comparison may take, and how long its mark may take to reach the new copy.
 const COMPARE: Duration = Duration::from_secs(20);
 const MARK_MS: u32 = 10_000;
@@ -145,8 +147,9 @@ pub async fn lead(node: Arc<Node>) {
             leader.failed.clear();
             leader.lost.clear();
         }
+        let pause = if node.is_seeding() { SOON } else { LOOK };
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(pause) => {}
             () = node.stopping.cancelled() => {}
         }
     }
@@ -285,7 +288,7 @@ impl Leader {
         tokio::spawn(async move {
             work.await;
             // What was recorded is seen at the next look, and not asked for twice.
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(SOON).await;
             under_way.lock().expect(UNPOISONED).remove(&copy);
         });
     }
