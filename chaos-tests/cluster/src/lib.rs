@@ -13,6 +13,7 @@
 //! | [`volume`] | disks of copies that can be filled |
 
 pub mod ask;
+pub mod cuts;
 pub mod damage;
 pub mod trial;
 pub mod volume;

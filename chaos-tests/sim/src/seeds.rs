@@ -271,7 +271,9 @@ impl World {
     /// begun, once that is known.
     pub fn ask_for_seed(&mut self, wished: Wished) -> Arc<AtomicBool> {
         let Wished { database, node, whole, limit } = wished;
-        let failed = self.failed.contains_key(&(node, database));
+        // A copy that Failed may have opened again since: as its node says it now.
+        let life = self.nodes[&node].life.as_ref();
+        let failed = life.is_some_and(|life| life.shared.failed_copy(database).is_some());
         let kind = if failed { SeedKind::Seed } else { SeedKind::Reseed };
         self.seeds.wished += 1;
         let request = format!("seed-{}", self.seeds.wished);

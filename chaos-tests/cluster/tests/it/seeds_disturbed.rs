@@ -1,8 +1,9 @@
-//! Copies that are built while nodes die or fall silent at random moments, under load.
+//! Copies that are built while nodes die, fall silent or are cut off at random moments, under load.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use cluster::cuts::Cuts;
 use cluster::trial::{Promise, Trial, now};
 use cluster::work::{Load, Work};
 use cluster::{ask, number};
@@ -23,11 +24,18 @@ const WITHIN_MS: u64 = 3_500;
 const CALM: Duration = Duration::from_secs(60);
 
 /// What happens in the middle of a seed, as the history calls it.
-const KINDS: [&str; 5] =
-    ["source killed", "target killed", "control leader killed", "source silent", "target silent"];
+const KINDS: [&str; 7] = [
+    "source killed",
+    "target killed",
+    "control leader killed",
+    "source silent",
+    "target silent",
+    "source cut off",
+    "target cut off",
+];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn copies_are_built_whatever_node_dies_or_falls_silent_at_whatever_moment()
+async fn copies_are_built_whatever_node_dies_falls_silent_or_is_cut_off_at_whatever_moment()
 -> anyhow::Result<()> {
     let _turn = cluster::turn().await;
     let promise = Promise {
@@ -35,7 +43,10 @@ async fn copies_are_built_whatever_node_dies_or_falls_silent_at_whatever_moment(
         faults: &KINDS,
         acknowledged_min: 100,
     };
-    let mut trial = Trial::begin(Scratch::shape("three-node"), &["DB1"], promise).await?;
+    let cluster = Scratch::shape("three-node").up().await?;
+    let (cuts, dag) = Cuts::before(&cluster).await?;
+    cluster.dagctl(["dag".as_ref(), "create".as_ref(), "--from".as_ref(), dag.as_os_str()])?;
+    let mut trial = Trial::with(cluster, &["DB1"], promise)?;
     fill(&trial.cluster, MAILS).await?;
     let work = Work::begin(&trial, &Load { mailboxes: 3, ..Load::default() }).await?;
     work.progress(100, Duration::from_secs(30)).await?;
@@ -50,7 +61,7 @@ async fn copies_are_built_whatever_node_dies_or_falls_silent_at_whatever_moment(
             None => KINDS[dice.below(KINDS.len() as u64) as usize],
         };
         let after = Duration::from_millis(dice.below(WITHIN_MS));
-        let running = disturbed(&mut trial, &work, kind, after)
+        let running = disturbed(&mut trial, &cuts, &work, kind, after)
             .await
             .with_context(|| format!("round {round}: {kind} after {after:?}"))?;
         met += u64::from(running);
@@ -68,6 +79,7 @@ async fn copies_are_built_whatever_node_dies_or_falls_silent_at_whatever_moment(
 /// One seed with something in its middle, seen to its end. Tells whether it was running by then.
 async fn disturbed(
     trial: &mut Trial,
+    cuts: &Cuts,
     work: &Work,
     kind: &str,
     after: Duration,
@@ -83,8 +95,8 @@ async fn disturbed(
     // Before a source is chosen, and when it has sent everything: the active copy decides.
     let source = source.unwrap_or(&active).to_owned();
     let victim = match kind {
-        "source killed" | "source silent" => source,
-        "target killed" | "target silent" => target.clone(),
+        "source killed" | "source silent" | "source cut off" => source,
+        "target killed" | "target silent" | "target cut off" => target.clone(),
         _ => status["control_leader"].as_str().context("there is a leader")?.to_owned(),
     };
     let running = operation(&trial.cluster, operation_number)?["state"] == "Running";
@@ -94,6 +106,11 @@ async fn disturbed(
         work.progress(20, CALM).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
         trial.cluster.resume(&victim)?;
+    } else if kind.ends_with("cut off") {
+        cuts.cut(&victim);
+        work.progress(20, CALM).await?;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        cuts.heal(&victim);
     } else {
         trial.cluster.kill(&victim)?;
         work.progress(20, CALM).await?;
