@@ -1,91 +1,55 @@
-//! The network between nodes, as something that a test can cut: what goes to a node's listener for
-//! other nodes passes through a relay here, and stands still there for as long as the node is cut off.
+//! A network of the test's own, in which nodes can be cut off.
 //!
-//! Nothing is reset: a cable that was pulled tells nobody. Whatever the node sent and was sent is on
-//! its way still, and arrives when the cut is healed, unless somebody has given the connection up.
+//! Nodes of local clusters have an address each. In a network namespace a route that swallows what
+//! goes to such an address is a pulled cable: what others send to the node is lost, and nobody is told;
+//! what it dials itself still works, which is the nastier half of a network that fails.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::process::Command;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use testkit::cluster::LocalCluster;
-use testkit::shape::DagFile;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
-/// The relays of a cluster; they end with the value.
-pub struct Cuts {
-    cut: BTreeMap<String, watch::Sender<bool>>,
+/// Set where a test runs in a network of its own.
+const OWN: &str = "HOLDFAST_OWN_NETWORK";
+
+/// Whether this process has a network of its own. Where it has not, the test of this name has run to
+/// its end in a process that has, and nothing is left to be done.
+pub fn in_own_network(test: &str) -> anyhow::Result<bool> {
+    if std::env::var_os(OWN).is_some() {
+        ip(&["link", "set", "lo", "up"])?;
+        return Ok(true);
+    }
+    let mut inner = Command::new("unshare");
+    inner.args(["--user", "--map-root-user", "--net", "--"]).arg(std::env::current_exe()?);
+    inner.args(["--exact", test, "--nocapture", "--test-threads", "1"]).env(OWN, "1");
+    let status = inner.status().context("`unshare` of util-linux is needed")?;
+    ensure!(
+        status.success(),
+        "the test failed in a network namespace of its own, or could not make one (user namespaces \
+         must be allowed, or the test run as root)"
+    );
+    Ok(false)
 }
 
-impl Cuts {
-    /// Places a relay before each node that runs, and gives the definition of a DAG whose nodes find
-    /// each other through them.
-    pub async fn before(cluster: &LocalCluster) -> anyhow::Result<(Self, PathBuf)> {
-        let mut dag = DagFile::read(&cluster.dag_file())?;
-        let mut cut = BTreeMap::new();
-        for node in dag.nodes.iter_mut().chain(dag.witness.iter_mut()) {
-            let behind = node.peers;
-            let listener = TcpListener::bind((behind.ip(), 0)).await.context("place a relay")?;
-            node.peers = listener.local_addr()?;
-            let (sender, state) = watch::channel(false);
-            tokio::spawn(accept(listener, behind, state));
-            cut.insert(node.name.clone(), sender);
-        }
-        let file = cluster.folder().join("dag-through-relays.toml");
-        std::fs::write(&file, toml::to_string(&dag)?)?;
-        Ok((Self { cut }, file))
-    }
-
-    /// Nothing goes from other nodes to this one, and nothing comes back on what they opened.
-    pub fn cut(&self, node: &str) {
-        self.set(node, true);
-    }
-
-    /// What waited goes on.
-    pub fn heal(&self, node: &str) {
-        self.set(node, false);
-    }
-
-    fn set(&self, node: &str, cut: bool) {
-        self.cut.get(node).expect("a node of the cluster").send_replace(cut);
-    }
+/// Whatever goes to this node is lost from now on.
+pub fn cut(cluster: &LocalCluster, node: &str) -> anyhow::Result<()> {
+    route("add", cluster, node)
 }
 
-async fn accept(listener: TcpListener, behind: SocketAddr, cut: watch::Receiver<bool>) {
-    while let Ok((near, _)) = listener.accept().await {
-        tokio::spawn(relay(near, behind, cut.clone()));
-    }
+/// What goes to this node arrives again.
+pub fn heal(cluster: &LocalCluster, node: &str) -> anyhow::Result<()> {
+    route("del", cluster, node)
 }
 
-/// Carries both directions until one of them ends.
-async fn relay(near: TcpStream, behind: SocketAddr, mut cut: watch::Receiver<bool>) {
-    // To whoever dials, a node that is cut off has never answered.
-    if healed(&mut cut).await.is_none() {
-        return;
-    }
-    let Ok(far) = TcpStream::connect(behind).await else { return };
-    let _ = (near.set_nodelay(true), far.set_nodelay(true));
-    let ((from_near, to_near), (from_far, to_far)) = (near.into_split(), far.into_split());
-    tokio::select! {
-        () = carry(from_near, to_far, cut.clone()) => {}
-        () = carry(from_far, to_near, cut) => {}
-    }
+fn route(change: &str, cluster: &LocalCluster, node: &str) -> anyhow::Result<()> {
+    let address: IpAddr = cluster.node(node)?.peers.ip();
+    ip(&["route", change, "blackhole", &format!("{address}/32"), "table", "local"])
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut cut: watch::Receiver<bool>) {
-    let mut bytes = vec![0; 256 << 10];
-    while let Ok(read @ 1..) = from.read(&mut bytes).await {
-        if healed(&mut cut).await.is_none() || to.write_all(&bytes[..read]).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Waits until nothing is cut; none where the relays have ended.
-async fn healed(cut: &mut watch::Receiver<bool>) -> Option<()> {
-    cut.wait_for(|cut| !cut).await.ok().map(drop)
+fn ip(words: &[&str]) -> anyhow::Result<()> {
+    let said = Command::new("ip").args(words).output().context("`ip` of iproute2 is needed")?;
+    let why = String::from_utf8_lossy(&said.stderr).into_owned();
+    ensure!(said.status.success(), "`ip {}`: {}", words.join(" "), why.trim());
+    Ok(())
 }

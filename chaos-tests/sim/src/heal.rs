@@ -20,6 +20,8 @@ use crate::world::World;
 const SERVE_MS: u64 = 15_000;
 /// How long it may take until every copy is built that is to be.
 const SEED_MS: u64 = 30_000;
+/// So many copies that differ from the active one are enough: the next one will.
+const DIFFERING_MAX: u32 = 6;
 /// After how long it is looked again what is still to be built.
 const ROUND_MS: u64 = 500;
 /// How long one step of a replacement may take.
@@ -84,8 +86,8 @@ fn broken(world: &World) -> BTreeSet<(u64, DatabaseId)> {
 /// the vote of a broken one.
 fn reseed(world: &mut World) -> bool {
     world.stop_wishing();
-    let limit = world.now_ms + SEED_MS;
-    while world.now_ms < limit {
+    let (limit, differing) = (world.now_ms + SEED_MS, world.differing());
+    while world.now_ms < limit && world.differing() < differing + DIFFERING_MAX {
         let seeding = world.seeding();
         forget_replaced(world, &seeding);
         let mut broken = broken(world);

@@ -208,6 +208,8 @@ pub struct Seeds {
     /// Copies that were found once already.
     found: BTreeSet<ReplicaId>,
     wished: u64,
+    /// How many comparisons found a difference.
+    differing: u32,
     /// What was not begun yet, when it is asked for again, and whether it was begun.
     waiting: Vec<(u64, Wished, Arc<AtomicBool>)>,
     /// How often what happened.
@@ -377,6 +379,7 @@ impl World {
                 self.seeds.equal.insert(replica);
             }
             SeedNote::Compared { replica, equal: false } => {
+                self.seeds.differing += 1;
                 if self.harmed.is_empty() {
                     self.find(format!(
                         "B5: database {database}: new replica {replica} differs from the active copy"
@@ -473,6 +476,11 @@ impl World {
                 self.find(format!("B6: database {database}: {now} of {before} copies vote"));
             }
         }
+    }
+
+    /// How many new copies were found to differ from the active one.
+    pub fn differing(&self) -> u32 {
+        self.seeds.differing
     }
 
     /// Seeds that are under way.
