@@ -292,6 +292,9 @@ pub(super) fn advance<V: StateView>(
         Ok(database) => database.clone(),
         Err(check) => return Ok(Verdict::failed(check)),
     };
+    if let Err(check) = votes_suffice(&state, &database, seed.node) {
+        return Ok(Verdict::failed(check));
+    }
     let new = ReplicaRecord {
         replica: seed.replica,
         node: seed.node,
@@ -313,6 +316,29 @@ pub(super) fn advance<V: StateView>(
     begin_step(&mut operation, at, command, seed.node, what);
     operations::put(change, &operation);
     Ok(Verdict::changed())
+}
+
+/// Whether the voters go on while the vote on this node is missing too. Whoever asks for it saw the
+/// control log as it was before another copy was put in its place.
+fn votes_suffice(
+    state: &ControlState,
+    database: &DatabaseRecord,
+    node: u64,
+) -> core::result::Result<(), FailedCheck> {
+    let voters = database.replicas.iter().filter(|copy| copy.voter).count();
+    if !database.replicas.iter().any(|copy| copy.node == node && copy.voter) {
+        return Ok(());
+    }
+    let joins = |seed: &&SeedRecord| {
+        seed.database() == database.id() && seed.phase() == SeedPhase::Joining && seed.voter
+    };
+    let (left, needed) = (voters - 1, (voters + state.seeds.iter().filter(joins).count()) / 2 + 1);
+    if left >= needed {
+        return Ok(());
+    }
+    let subject = format!("the seed of {} on node {node}", database.name);
+    let value = format!("{left} voters besides it and those that are compared");
+    Err(FailedCheck::new("majority", subject, value, format!("at least {needed}")))
 }
 
 pub(super) fn end<V: StateView>(

@@ -49,6 +49,22 @@ fn a_seed_has_an_id_of_its_own_and_the_old_copy_goes_on_until_the_new_one_is_bui
     assert!(operation.steps.len() == 2 && operation.steps.iter().all(|step| step.succeeded));
 }
 
+#[test]
+fn of_three_voters_one_at_a_time_gives_its_place_to_a_new_copy() {
+    let (mut scene, first) = reseeding();
+    let other = scene.database("DB1").replicas[2].node;
+    scene.run(seed("r2", other, false));
+    let second = scene.control.seeds.iter().find(|seed| seed.node == other).unwrap().clone();
+    assert!(first.voter && second.voter);
+    scene.done(advance(first.node, first.replica, TERM));
+    // Ordered by whoever had not seen the first one yet.
+    assert_eq!(scene.refused(advance(other, second.replica, TERM)), "majority");
+    scene.done(end(first.node, first.replica, true));
+    scene.done(advance(other, second.replica, TERM));
+    scene.done(end(other, second.replica, true));
+    assert!(scene.database("DB1").replicas.iter().all(|copy| copy.voter));
+}
+
 fn moved(request: &str, database: u64, node: u64, path: &str) -> Order {
     let (request_id, path) = (request.into(), path.into());
     Order::SeedCopy(SeedCopy {
