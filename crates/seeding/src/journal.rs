@@ -44,7 +44,7 @@ pub(crate) enum Claim {
     /// What people were shown: phase, bytes, total.
     #[prost(message, tag = "6")]
     Shown(Shown),
-    /// Everything was read back and compared.
+    /// All of it is durable and was compared.
     #[prost(bool, tag = "7")]
     Verified(bool),
     /// The state is not the checkpoint's files: it is filled with rows, and this is what it cost.
