@@ -213,8 +213,8 @@ impl Leader {
             let SeedRecord { database, node, replica, .. } = *seed;
             match next(state, &reports, &copies, seed) {
                 Next::Wait => {}
-                Next::Advance(outcome) => {
-                    let order = AdvanceSeed { database, node, replica, term, outcome };
+                Next::Advance { outcome, voters } => {
+                    let order = AdvanceSeed { database, node, replica, term, outcome, voters };
                     self.order(seed, Order::AdvanceSeed(order));
                 }
                 Next::Compare => self.compare(&reports, seed, term),

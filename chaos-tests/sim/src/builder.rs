@@ -17,10 +17,10 @@ use replication::OpenCopy;
 use replication::link::{LinkError, Pipe};
 use seeding::progress::Phase;
 use seeding::target::{SeedOrder, Step, Target, seed_folder};
-use seeding::wire::{Reply, Request, WireFault};
+use seeding::wire::{Reply, Request};
 use seeding::{SeedFault, install, trash};
 use storage::copy_directory::CopyPlace;
-use storage::state::{StateError, StateRead};
+use storage::state::StateRead;
 use tokio::time::Instant;
 
 use crate::daemon::strays::{Folder, is_stray, parse};
@@ -102,7 +102,7 @@ impl Build {
             Ok(false) => {}
             Err(fault) => {
                 self.tell(&format!("not built: {fault}"));
-                let failed = is_final(&fault);
+                let failed = fault.is_final();
                 self.show(|shown| (shown.message, shown.failed) = (fault.to_string(), failed));
                 tokio::time::sleep(PAUSE).await;
             }
@@ -208,8 +208,8 @@ impl Build {
             let _ = self.send(&mut pipe, &Request::Close).await;
         }
         match ended {
-            Err(fault) if is_the_sources(&fault) => Ok(Ended::Reconnect(fault.to_string())),
-            Err(SeedFault::State(fault)) if target.takes_rows() && !is_full(&fault) => {
+            Err(fault) if fault.is_the_sources() => Ok(Ended::Reconnect(fault.to_string())),
+            Err(fault) if target.takes_rows() && fault.is_the_states() => {
                 target.give_up_rows()?;
                 Ok(Ended::Reconnect(format!("it goes on without a delta: {fault}")))
             }
@@ -304,25 +304,6 @@ async fn receive(pipe: &mut Pipe) -> Result<Reply, LinkError> {
 
 fn broken(detail: &str) -> LinkError {
     LinkError::Broken { detail: detail.to_owned() }
-}
-
-/// Whether another source, or another connection, may do better.
-fn is_the_sources(fault: &SeedFault) -> bool {
-    use SeedFault as F;
-    let damage = matches!(fault, F::Wire(WireFault::Damaged { .. } | WireFault::Unasked { .. }));
-    damage || matches!(fault, F::Wire(_) | F::Refused(_) | F::OtherSource { .. } | F::TooOld { .. })
-}
-
-fn is_full(fault: &StateError) -> bool {
-    matches!(fault, StateError::Full { .. })
-}
-
-/// Whether trying again would meet the same.
-fn is_final(fault: &SeedFault) -> bool {
-    matches!(
-        fault,
-        SeedFault::TooSmall { .. } | SeedFault::OtherSeed { .. } | SeedFault::Path { .. }
-    )
 }
 
 /// Keeps the folders of databases in order until the node's life ends.

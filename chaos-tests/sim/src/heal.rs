@@ -97,6 +97,7 @@ fn reseed(world: &mut World) -> bool {
         if broken.is_empty() && seeding.is_empty() && is_held(world) {
             return true;
         }
+        hand_over(world, &seeding);
         broken.retain(|copy| !seeding.contains(copy));
         for (at, (node, database)) in broken.into_iter().enumerate() {
             let whole = at % 2 == 1;
@@ -111,6 +112,15 @@ fn reseed(world: &mut World) -> bool {
         how.join("; ")
     ));
     false
+}
+
+/// A copy that became active while another one was built in its place gives it only when it is not.
+fn hand_over(world: &mut World, seeding: &[(u64, DatabaseId)]) {
+    for (node, database) in seeding {
+        if world.serving(*database) == Some(*node) {
+            world.bring_home(*database);
+        }
+    }
 }
 
 /// A copy whose loss no check could find is gone once another one has its place for good.

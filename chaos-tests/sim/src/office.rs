@@ -14,7 +14,7 @@ use active_manager::control::command::{
 };
 use active_manager::control::{
     Command, ControlState, MoveCause, Operation, OperationKind, OperationState, Order, Outcome,
-    Response,
+    Response, move_object,
 };
 use active_manager::course::{MoveCourse, Next, Step};
 use active_manager::movement::{Motive, MoveRequest, MoveStep, Target, decide_move};
@@ -174,7 +174,7 @@ impl Office {
         let order = Order::BeginOperation(BeginOperation {
             request_id: wish.request.clone(),
             kind: OperationKind::MoveDatabase.into(),
-            object: format!("database {}", record.database),
+            object: move_object(record.database),
             plan: serde_json::to_string(&plan).expect("texts and numbers"),
         });
         match self.order(shared, &group, order).await {

@@ -134,14 +134,23 @@ impl World {
             What::Reseed { .. } => Vec::new(),
         };
         for (database, to, motive) in moves {
-            self.operations.wished += 1;
-            let request = format!("wish-{}", self.operations.wished);
-            self.trace.tell(format!("wish {request} db {database} to node {to} {motive:?}"));
-            self.wish(Wish { request, database, to, motive, reports: reports.clone() });
+            self.wish(database, to, motive, reports.clone());
         }
     }
 
-    fn wish(&self, wish: Wish) {
+    /// Asks for a database to become active where it belongs, on a node that it is not active on now.
+    pub fn bring_home(&mut self, database: DatabaseId) {
+        let active = self.serving(database);
+        if let Some(to) = home(database).into_iter().find(|node| active != Some(*node)) {
+            self.wish(database, to, Motive::Operator, reports(self));
+        }
+    }
+
+    fn wish(&mut self, database: DatabaseId, to: u64, motive: Motive, reports: Reports) {
+        self.operations.wished += 1;
+        let request = format!("wish-{}", self.operations.wished);
+        self.trace.tell(format!("wish {request} db {database} to node {to} {motive:?}"));
+        let wish = Wish { request, database, to, motive, reports };
         let work = self.work.clone();
         self.spawn_client(async move {
             let end = tokio::time::Instant::now() + PATIENCE;

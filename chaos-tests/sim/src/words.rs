@@ -33,6 +33,8 @@ pub struct CopyWord {
     last: u64,
     applied: u64,
     term: u64,
+    /// Replicas; none where they are being changed.
+    voters: Option<Vec<u64>>,
     seed: Option<api::SeedProgress>,
 }
 
@@ -134,6 +136,10 @@ fn running(group: &Group) -> CopyWord {
         last: status.last.map_or(0, |at| at.index),
         applied: status.applied.map_or(0, |at| at.index),
         term: status.term,
+        voters: status.settled.then(|| {
+            let voters = status.members.iter().filter(|member| member.voter);
+            voters.map(|member| member.replica.0).collect()
+        }),
         seed: None,
     }
 }
@@ -167,7 +173,8 @@ impl CopyWord {
         status: CopyStatus,
         message: String,
     ) -> Self {
-        Self { database, replica, status, message, last: 0, applied: 0, term: 0, seed: None }
+        let (last, applied, term, voters, seed) = (0, 0, 0, None, None);
+        Self { database, replica, status, message, last, applied, term, voters, seed }
     }
 
     /// Entries that the active copy has and this one has not; nothing where nobody is active.
@@ -214,6 +221,8 @@ impl CopyWord {
             queues_known: behind.is_some(),
             message: self.message.clone(),
             seed: self.seed.clone(),
+            group_settled: self.voters.is_some(),
+            group_voters: self.voters.clone().unwrap_or_default(),
             ..api::DatabaseCopy::default()
         }
     }

@@ -69,6 +69,9 @@ pub enum Objection {
     /// The copy is not made active.
     #[error("its activation is suspended{0}")]
     ActivationSuspended(String),
+    /// Another copy is to take its place, which stops it.
+    #[error("operation {0} builds it anew")]
+    Replaced(u64),
     /// The node serves as many databases as it may.
     #[error("node {node} serves {value} databases of at most {limit}")]
     MaximumActive {
@@ -97,6 +100,7 @@ impl Objection {
             Self::OtherSite { .. } => "site-policy",
             Self::Suspended(_) => "suspended",
             Self::ActivationSuspended(_) => "activation-suspended",
+            Self::Replaced(_) => "no-seed",
             Self::MaximumActive { .. } => "maximum-active",
         }
     }
@@ -246,6 +250,9 @@ fn decided(
     }
     if copy.activation_suspended {
         found.push(Objection::ActivationSuspended(by(&copy.decided)));
+    }
+    if let Some(seed) = state.seed(database.id(), node) {
+        found.push(Objection::Replaced(seed.operation));
     }
     let (value, limit) = (reports.active_on(node), here.maximum_active);
     if limit != 0 && value >= limit && reports.active(database.id()) != Some(node) {

@@ -127,8 +127,11 @@ fn every_other_code_has_a_world_that_shows_it_alone() {
             scene.control.databases.last_mut().unwrap().replicas[2].unfit = "another digest".into();
         }),
         (Code::DirectoryCopyMissing, |scene| {
-            scene
-                .done(Order::RemoveCopy(RemoveCopy { database: DatabaseId::DIRECTORY.0, node: 4 }));
+            scene.done(Order::RemoveCopy(RemoveCopy {
+                database: DatabaseId::DIRECTORY.0,
+                node: 4,
+                voters: Vec::new(),
+            }));
             rush(scene, Timeouts::WAN);
         }),
         (Code::NoFailoverTarget, |scene| {

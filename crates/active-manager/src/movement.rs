@@ -17,6 +17,7 @@ use crate::best_copy::{BestCopy, Objection, objections, select_best_copy};
 use crate::control::{ControlState, DatabaseRecord, FailedCheck};
 use crate::placement::{self, Wish};
 use crate::report::Reports;
+use crate::seed::none_joins;
 use crate::tolerance;
 
 /// Where to.
@@ -326,7 +327,8 @@ fn site_voters(state: &ControlState, database: &DatabaseRecord, site: &str) -> O
     if database.active_site.is_empty() || database.active_site == site {
         return None;
     }
-    let nodes = state.preference(database);
+    let fit = |node: &NodeId| database.replica_on(*node).is_some_and(|copy| copy.unfit.is_empty());
+    let nodes = state.preference(database).into_iter().filter(fit).collect();
     let wish = Wish { site: Some(site.to_string()), nodes, everywhere: false };
     placement::place(&state.placement(), &wish).ok().map(|placed| placed.voters())
 }
@@ -353,6 +355,9 @@ fn target_checks(
     checks.push(control_majority(reports));
     checks.extend(queues(state, reports, database, to));
     checks.push(room(state, reports, to));
+    if crosses {
+        checks.push(none_joins(state, database));
+    }
     if crosses || request.motive == Motive::Balance {
         checks.push(block_time(state, reports, database));
     }
@@ -363,7 +368,7 @@ fn target_checks(
 }
 
 /// What best copy selection looks at, as checks of a move.
-const NEEDED: [(&str, &str); 13] = [
+const NEEDED: [(&str, &str); 14] = [
     ("not-active-already", "another copy than the active one"),
     ("voter", "a copy that votes"),
     ("reachable", "frames are exchanged with its node"),
@@ -376,6 +381,7 @@ const NEEDED: [(&str, &str); 13] = [
     ("site-policy", "its site allowed"),
     ("suspended", "not suspended"),
     ("activation-suspended", "activation not suspended"),
+    ("no-seed", "no new copy is built in its place"),
     ("maximum-active", "below its node's maximum"),
 ];
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::control::MoveCause;
 use crate::control::Order;
 use crate::control::command::{
-    CopySuspension, NodeOrder, RecordMove, SetNodePolicy, SetPreference,
+    CopySuspension, NodeOrder, RecordMove, SeedCopy, SetNodePolicy, SetPreference,
 };
 use crate::report::GateReport;
 use crate::scene::Scene;
@@ -57,7 +57,7 @@ fn a_move_to_another_site_changes_the_voters_first() {
 
 #[test]
 fn every_target_that_cannot_serve_is_refused_by_its_own_check() {
-    let cases: [(&str, fn(&mut Scene)); 8] = [
+    let cases: [(&str, fn(&mut Scene)); 9] = [
         ("not-active-already", |scene| scene.mount("DB1", 2)),
         ("reachable", |scene| scene.lose(2)),
         ("gate-open", |scene| scene.node(2).gate = GateReport::Closed("lease ended".into())),
@@ -66,6 +66,11 @@ fn every_target_that_cannot_serve_is_refused_by_its_own_check() {
         ("suspended", |scene| {
             let (database, node, activation_only) = (16, 2, false);
             scene.done(Order::SuspendCopy(CopySuspension { database, node, activation_only }));
+        }),
+        ("no-seed", |scene| {
+            let request_id = "seed".into();
+            let seed = SeedCopy { request_id, database: 16, node: 2, ..SeedCopy::default() };
+            scene.run(Order::SeedCopy(seed));
         }),
         ("maximum-active", |scene| {
             scene.mount("DB2", 2);

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use dag_types::{CopyStatus, DatabaseId, NodeId};
 
 use crate::control::{
-    ControlState, DatabaseRecord, FailedCheck, OperationKind, OperationState, SeedPhase,
+    ControlState, DatabaseRecord, FailedCheck, OperationKind, OperationState, SeedPhase, SeedRecord,
 };
 use crate::movement::Check;
 use crate::report::Reports;
@@ -51,9 +51,7 @@ pub fn check_seed(
         checks.push(not_sound(reports, database, node));
     }
     checks.push(not_active(state, reports, database, node));
-    let active = reports.active(database.id());
-    let value = active.map_or_else(|| "nowhere".into(), |active| name(state, active));
-    checks.push(Check::new("mounted", active.is_some(), value, "mounted on some node"));
+    checks.push(mounted(state, reports, database));
     let reached = reports.reaches(node);
     let value = if reached { "reachable" } else { "silent" };
     checks.push(Check::new("target-reachable", reached, value.into(), "its node answers"));
@@ -83,6 +81,24 @@ pub fn check_relocation(
     checks
 }
 
+/// The checks of a built copy that is to take its place, which stops the one that stands there.
+pub fn place_checks(
+    state: &ControlState,
+    reports: &Reports,
+    database: &DatabaseRecord,
+    seed: &SeedRecord,
+) -> Vec<Check> {
+    let mut checks = alloc::vec![
+        mounted(state, reports, database),
+        not_active(state, reports, database, seed.node()),
+        none_joins(state, database),
+    ];
+    if seed.replaces != 0 {
+        checks.push(majority_without(state, reports, database, seed.node()));
+    }
+    checks
+}
+
 /// All checks of removing a copy.
 pub fn check_removal(
     state: &ControlState,
@@ -97,6 +113,7 @@ pub fn check_removal(
     let others = tolerance.without(Some(node));
     let value = format!("{others} sound copies without it");
     checks.push(Check::new("last-healthy-copy", others >= 1, value, "at least 1"));
+    checks.push(none_joins(state, database));
     checks.push(majority_after(state, reports, database, node));
     checks.push(idle(state, database, node));
     checks
@@ -122,6 +139,7 @@ fn advice(check: &str) -> &'static str {
         "mounted" => "`dagctl status` says why; a new copy is compared with the active one",
         "majority" => "heal or seed another copy first; `dagctl status` shows them",
         "last-healthy-copy" => "heal or seed another copy first",
+        "seed-joins" => "repeat this when it is over: `dagctl ops list` shows it",
         "operation-running" => "`dagctl ops list` shows it; `dagctl ops cancel` ends it",
         _ => "",
     }
@@ -169,6 +187,12 @@ fn not_sound(reports: &Reports, database: &DatabaseRecord, node: NodeId) -> Chec
     let value = copy.map_or_else(|| "not heard of".into(), |copy| copy.status.to_string());
     let sound = copy.is_some_and(|copy| copy.is_sound());
     Check::new("copy-not-sound", !sound, value, "a copy that failed or is missing")
+}
+
+fn mounted(state: &ControlState, reports: &Reports, database: &DatabaseRecord) -> Check {
+    let active = reports.active(database.id());
+    let value = active.map_or_else(|| "nowhere".into(), |active| name(state, active));
+    Check::new("mounted", active.is_some(), value, "mounted on some node")
 }
 
 fn not_active(
@@ -222,6 +246,16 @@ fn majority_after(
         }
         Err(check) => Check::new("majority", false, check.value, check.limit),
     }
+}
+
+/// Whether nobody's vote depends on a comparison that is under way.
+pub(crate) fn none_joins(state: &ControlState, database: &DatabaseRecord) -> Check {
+    let joining = state.joining(database.id()).next();
+    let value = match joining {
+        Some(seed) => format!("operation {} compares replica {}", seed.operation, seed.replica),
+        None => "nothing is compared".into(),
+    };
+    Check::new("seed-joins", joining.is_none(), value, "no new copy of the database is compared")
 }
 
 fn idle(state: &ControlState, database: &DatabaseRecord, node: NodeId) -> Check {

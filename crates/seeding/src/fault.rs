@@ -113,6 +113,27 @@ pub enum SeedFault {
     Copy(#[from] OpenFault),
 }
 
+impl SeedFault {
+    /// Whether another source, or another connection, may do better.
+    pub fn is_the_sources(&self) -> bool {
+        matches!(
+            self,
+            Self::Wire(_) | Self::Refused(_) | Self::OtherSource { .. } | Self::TooOld { .. }
+        )
+    }
+
+    /// Whether trying again would meet the same.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::TooSmall { .. } | Self::OtherSeed { .. } | Self::Path { .. })
+    }
+
+    /// Whether a state cannot be read or written, for another reason than a full disk: then files may
+    /// do where rows do not.
+    pub fn is_the_states(&self) -> bool {
+        matches!(self, Self::State(fault) if !matches!(fault, StateError::Full { .. }))
+    }
+}
+
 /// A disk's error as ours.
 pub(crate) fn disk(
     operation: &'static str,

@@ -341,7 +341,9 @@ impl Source {
             _ => engine.open_read_only(&self.files_of(checkpoint))?,
         };
         self.rows = Some((checkpoint, view.clone()));
-        let reply = DeltaSource::new(view).answer(ask)?;
+        let Some(reply) = DeltaSource::new(view).answer(ask)? else {
+            return Ok(refused(Refusal::Unknown));
+        };
         // Nothing was taken since it was asked whether there is anything left.
         let _ = self.limit.take(now, reply.bytes() as u64);
         Ok(Served::Replies(vec![Reply::Delta(reply)]))

@@ -14,11 +14,12 @@ use super::activation::{
     Maintenance, MoveCause, NODE_POLICIES, NodePolicy, OPENINGS, OpeningRecord, SETTINGS, Settings,
 };
 use super::apply::Verdict;
+use super::apply_seed::none_joins;
 use super::command::{
     Command, CopySuspension, OpenGate, Order, PlaceVoters, RecordMove, SetDatabasePolicy,
     SetNodePolicy, SetPreference,
 };
-use super::record::{DATABASES, DatabaseRecord, NodeRecord, number_key};
+use super::record::{DATABASES, DatabaseRecord, NodeRecord, ReplicaRecord, number_key};
 use super::response::{FailedCheck, NoDag, Rejection, UnknownNode};
 use super::state::ControlState;
 use crate::change::{Change, Fault};
@@ -326,22 +327,26 @@ fn open_gate<V: StateView>(
 }
 
 /// An odd number of voters, or both copies of a database with two; and, unless they are balanced,
-/// the strict majority of them in one site, where the database is active from now on.
+/// the strict majority of them in one site, where the database is active from now on. Only copies that
+/// are admitted vote.
 fn place_voters<V: StateView>(
     change: &mut Change<'_, V>,
     state: &ControlState,
     order: &PlaceVoters,
 ) -> Decision {
     let record = database(state, order.database)?;
+    none_joins(state, record).map_err(failed)?;
     let votes = |node: NodeId| order.nodes.contains(&node.0);
     let voters: Vec<NodeId> =
         record.replicas.iter().map(|copy| copy.node()).filter(|node| votes(*node)).collect();
+    let unfit = |copy: &ReplicaRecord| !copy.unfit.is_empty();
     let in_site = |site: &str| voters.iter().filter(|node| state.site_of(**node) == site).count();
     let majority = state.sites.iter().find(|site| 2 * in_site(&site.name) > voters.len());
     let balanced = record.active_site.is_empty();
     let both = record.replicas.len() == 2 && voters.len() == 2;
     let checks = [
         ("copy-exists", voters.len() == order.nodes.len() && !voters.is_empty()),
+        ("voters-admitted", !record.replicas.iter().any(|copy| votes(copy.node()) && unfit(copy))),
         ("voters-odd", voters.len() % 2 == 1 || both),
         ("voters-in-one-site", balanced || majority.is_some()),
     ];

@@ -22,7 +22,7 @@ fn gone(node: u64) -> Order {
 }
 
 fn no_directory(node: u64) -> Order {
-    Order::RemoveCopy(RemoveCopy { database: DatabaseId::DIRECTORY.0, node })
+    Order::RemoveCopy(RemoveCopy { database: DatabaseId::DIRECTORY.0, node, voters: Vec::new() })
 }
 
 fn lists(scene: &Scene) -> Vec<Vec<u64>> {

@@ -9,11 +9,12 @@ use prost::Message;
 
 use super::apply::Verdict;
 use super::apply_activation::decided;
+use super::apply_seed::{move_object, none_joins};
 use super::command::{BeginOperation, BeginStep, Command, EndOperation, EndStep, Ending};
 use super::operation::{
     OPERATIONS, OPERATIONS_KEPT, Operation, OperationKind, OperationState, StepRecord,
 };
-use super::record::{COUNTERS, Counters, number_key};
+use super::record::{COUNTERS, Counters, DatabaseRecord, number_key};
 use super::response::{FailedCheck, NoDag, OperationBegun, Outcome, Rejection, RequestIdReused};
 use super::state::ControlState;
 use crate::change::{Change, Fault, decode, read};
@@ -83,6 +84,13 @@ fn cannot_begin(state: &ControlState, order: &BeginOperation) -> Option<FailedCh
     let kind = OperationKind::try_from(order.kind).unwrap_or(OperationKind::Unspecified);
     if kind == OperationKind::Unspecified || order.object.is_empty() {
         return Some(FailedCheck::new("operation-known", "operation", "unknown", "a known kind"));
+    }
+    let moved = |database: &&DatabaseRecord| move_object(database.database) == order.object;
+    if kind == OperationKind::MoveSite
+        && let Some(database) = state.databases.iter().find(moved)
+        && let Err(check) = none_joins(state, database)
+    {
+        return Some(check);
     }
     let running = state.running().find(|operation| operation.object == order.object)?;
     let who = running.begun.as_ref().map_or("?", |begun| begun.who.as_str());

@@ -97,6 +97,7 @@ fn what_was_built_of_the_old_generation_is_given_up_and_copies_that_come_back_vo
             replica,
             term,
             outcome: outcome.clone(),
+            voters: Vec::new(),
         }));
         let succeeded = true;
         scene.done(Order::EndSeed(EndSeed { database, node, replica, term, succeeded, outcome }));

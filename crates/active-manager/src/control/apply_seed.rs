@@ -30,6 +30,11 @@ pub(crate) fn object(database: u64, node: u64) -> String {
     format!("database {database} on node {node}")
 }
 
+/// What a move of a database is about.
+pub fn move_object(database: u64) -> String {
+    format!("database {database}")
+}
+
 pub(super) fn begin<V: StateView>(
     change: &mut Change<'_, V>,
     at: LogId,
@@ -76,7 +81,9 @@ fn new_seed(
         }
         _ => {}
     }
-    nothing_runs(state, order.database, order.node)?;
+    nothing_runs(state, object(order.database, order.node))?;
+    // It may come to this node, and an active copy gives its place to no other.
+    nothing_runs(state, move_object(order.database))?;
     let path = match (order.path.as_str(), old) {
         ("", Some(old)) => old.path.clone(),
         (path, _) => path.to_string(),
@@ -145,12 +152,7 @@ fn parts(path: &str) -> Option<Vec<&str>> {
 }
 
 /// Two administrators cannot work on one copy at once.
-fn nothing_runs(
-    state: &ControlState,
-    database: u64,
-    node: u64,
-) -> core::result::Result<(), FailedCheck> {
-    let object = object(database, node);
+fn nothing_runs(state: &ControlState, object: String) -> core::result::Result<(), FailedCheck> {
     let Some(running) = state.running().find(|operation| operation.object == object) else {
         return Ok(());
     };
@@ -292,7 +294,7 @@ pub(super) fn advance<V: StateView>(
         Ok(database) => database.clone(),
         Err(check) => return Ok(Verdict::failed(check)),
     };
-    if let Err(check) = votes_suffice(&state, &database, seed.node) {
+    if let Err(check) = may_give_place(&state, &database, &seed, &order.voters) {
         return Ok(Verdict::failed(check));
     }
     let new = ReplicaRecord {
@@ -305,7 +307,11 @@ pub(super) fn advance<V: StateView>(
     };
     match database.replicas.iter_mut().find(|copy| copy.node == seed.node) {
         // In the same place: the order is that of the activation preference.
-        Some(old) => *old = new,
+        Some(old) => {
+            // The database may have moved to another site since the seed began.
+            seed.voter = old.voter;
+            *old = new;
+        }
         None => database.replicas.push(new),
     }
     put_database(change, &database);
@@ -318,27 +324,55 @@ pub(super) fn advance<V: StateView>(
     Ok(Verdict::changed())
 }
 
-/// Whether the voters go on while the vote on this node is missing too. Whoever asks for it saw the
-/// control log as it was before another copy was put in its place.
-fn votes_suffice(
+/// Whether the copy on the seed's node may stop. Whoever asks saw the control log as it was before.
+fn may_give_place(
     state: &ControlState,
     database: &DatabaseRecord,
+    seed: &SeedRecord,
+    voters: &[u64],
+) -> core::result::Result<(), FailedCheck> {
+    // A step of a move names copies by their nodes, and makes them vote.
+    nothing_runs(state, move_object(seed.database))?;
+    none_joins(state, database)?;
+    votes_suffice(database, voters, seed.node)
+}
+
+/// One copy of a database at a time is compared, and meanwhile nobody else's vote is given or taken: it
+/// must not vote itself before its digest is known, and by its end its place among the voters is known.
+/// Whoever asks saw the control log as it was before another copy was put in its place.
+pub(super) fn none_joins(
+    state: &ControlState,
+    database: &DatabaseRecord,
+) -> core::result::Result<(), FailedCheck> {
+    let Some(seed) = state.joining(database.id()).next() else { return Ok(()) };
+    let value = format!("replica {} on node {} is compared", seed.replica, seed.node);
+    let check = FailedCheck::new("seed-joins", database.name.clone(), value, "none is compared");
+    let show = format!("repeat this when `dagctl ops show {}` says Done", seed.operation);
+    Err(check.advice(show))
+}
+
+/// Whether a majority stays when the copy on a node stops: of those who vote in the group itself, and of
+/// those who vote here, to whom the group changes with the agreement of both.
+fn votes_suffice(
+    database: &DatabaseRecord,
+    voting: &[u64],
     node: u64,
 ) -> core::result::Result<(), FailedCheck> {
-    let voters = database.replicas.iter().filter(|copy| copy.voter).count();
-    if !database.replicas.iter().any(|copy| copy.node == node && copy.voter) {
-        return Ok(());
+    let copies = database.replicas.iter();
+    let named: Vec<u64> =
+        copies.clone().filter(|copy| copy.voter).map(|copy| copy.replica).collect();
+    for voters in [voting, &named] {
+        let stays =
+            |voter: &&u64| copies.clone().any(|copy| copy.replica == **voter && copy.node != node);
+        let stops = copies.clone().any(|copy| copy.node == node && voters.contains(&copy.replica));
+        let (left, needed) = (voters.iter().filter(stays).count(), voters.len() / 2 + 1);
+        if stops && left < needed {
+            let subject = format!("{} without its copy on node {node}", database.name);
+            let value = format!("{left} of {} voters stay", voters.len());
+            return Err(FailedCheck::new("majority", subject, value, format!("at least {needed}")));
+        }
     }
-    let joins = |seed: &&SeedRecord| {
-        seed.database() == database.id() && seed.phase() == SeedPhase::Joining && seed.voter
-    };
-    let (left, needed) = (voters - 1, (voters + state.seeds.iter().filter(joins).count()) / 2 + 1);
-    if left >= needed {
-        return Ok(());
-    }
-    let subject = format!("the seed of {} on node {node}", database.name);
-    let value = format!("{left} voters besides it and those that are compared");
-    Err(FailedCheck::new("majority", subject, value, format!("at least {needed}")))
+    Ok(())
 }
 
 pub(super) fn end<V: StateView>(
@@ -425,6 +459,10 @@ pub(super) fn remove<V: StateView>(
         Ok(removed) => removed,
         Err(check) => return Ok(Verdict::failed(check)),
     };
+    let before = seedable(&state, order.database).expect("it has just been found");
+    if let Err(check) = votes_suffice(before, &order.voters, order.node) {
+        return Ok(Verdict::failed(check));
+    }
     put_database(change, &removed);
     Ok(Verdict::changed())
 }
@@ -444,7 +482,8 @@ pub(crate) fn without(
         let check = FailedCheck::new("last-copy", subject, "the only one", "another copy");
         return Err(check.advice("its mail would be gone; `dagctl copy add` makes another copy"));
     }
-    nothing_runs(state, id, node.0)?;
+    nothing_runs(state, object(id, node.0))?;
+    none_joins(state, &database)?;
     database.replicas.retain(|copy| copy.node() != node);
     place_voters(state, &mut database);
     Ok(database)

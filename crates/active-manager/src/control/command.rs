@@ -357,6 +357,10 @@ pub struct AdvanceSeed {
     /// What came of building it, for people.
     #[prost(string, tag = "5")]
     pub outcome: String,
+    /// Who votes in the group itself, by a membership that is one set and committed. Empty: of an
+    /// earlier version.
+    #[prost(uint64, repeated, tag = "6")]
+    pub voters: Vec<u64>,
 }
 
 /// See [`Order::EndSeed`].
@@ -391,6 +395,9 @@ pub struct RemoveCopy {
     /// Where the copy stands.
     #[prost(uint64, tag = "2")]
     pub node: u64,
+    /// As in [`AdvanceSeed::voters`].
+    #[prost(uint64, repeated, tag = "3")]
+    pub voters: Vec<u64>,
 }
 
 /// See [`Order::SetNodePolicy`]. What is left out stays as it is.

@@ -37,6 +37,7 @@ pub use apply::{apply, digest};
 pub(crate) use apply_joining::{address_taken, name_taken};
 pub(crate) use apply_members::unsettled;
 pub use apply_reform::{LEFT_BEHIND, last_opening, openings_of};
+pub use apply_seed::move_object;
 pub(crate) use apply_seed::{object as copy_object, without};
 pub use command::{Command, CreateDag, CreateDatabase, Order, RegisterBoot};
 pub use definition::{Definition, FoundingReplica};

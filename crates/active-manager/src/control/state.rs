@@ -17,7 +17,7 @@ use super::record::{
     AUDIT, AuditRow, COUNTERS, Counters, DAG, DATABASES, DagRecord, DatabaseRecord, LINEAGE,
     LineageLink, NODES, NodeRecord, ReplicaRecord, SITES, SiteRecord, number_key,
 };
-use super::seed::{SEEDS, SeedRecord};
+use super::seed::{SEEDS, SeedPhase, SeedRecord};
 use crate::change::{Fault, decode, read, read_table};
 use crate::placement::{Dag, Node};
 
@@ -135,6 +135,12 @@ impl ControlState {
     /// The site of a node; empty where there is no such node.
     pub fn site_of(&self, node: NodeId) -> &str {
         self.node(node).map_or("", |node| &node.site)
+    }
+
+    /// Seeds whose new copy has its place and is not admitted yet.
+    pub fn joining(&self, database: DatabaseId) -> impl Iterator<Item = &SeedRecord> {
+        let joins = |seed: &&SeedRecord| seed.phase() == SeedPhase::Joining;
+        self.seeds.iter().filter(move |seed| seed.database() == database).filter(joins)
     }
 
     /// Running operations.

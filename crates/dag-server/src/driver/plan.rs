@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use active_manager::control::{ControlState, DatabaseRecord, ReplicaRecord, SeedPhase, SeedRecord};
+use active_manager::control::{ControlState, DatabaseRecord, ReplicaRecord, move_object};
 use active_manager::eligibility;
 use dag_types::{Boot, DatabaseId, Generation, NodeId, ReplicaId, StoreId};
 
@@ -259,9 +259,7 @@ fn members(state: &ControlState, record: &DatabaseRecord, running: &Running) -> 
     if database == DatabaseId::CONTROL && hands_on_later(state, record, running) {
         return None;
     }
-    let joins =
-        |seed: &&SeedRecord| seed.database() == database && seed.phase() == SeedPhase::Joining;
-    if state.seeds.iter().any(|seed| joins(&seed)) {
+    if state.joining(database).next().is_some() {
         return None;
     }
     let named: BTreeSet<ReplicaId> = record.replicas.iter().map(ReplicaRecord::id).collect();
@@ -288,7 +286,7 @@ fn half_changed(
     running: &Running,
 ) -> bool {
     // A move changes the voters of its database by itself, and ends what an earlier leader began.
-    let object = format!("database {}", database.0);
+    let object = move_object(database.0);
     let moves = || state.running().any(|known| known.object == object);
     running.joint && *voters == running.voters && !moves()
 }

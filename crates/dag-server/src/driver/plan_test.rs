@@ -2,7 +2,8 @@
 
 use active_manager::control::command::Founder;
 use active_manager::control::{
-    Command, CreateDag, CreateDatabase, Operation, OperationState, Order, RegisterBoot, apply,
+    Command, CreateDag, CreateDatabase, Operation, OperationState, Order, RegisterBoot, SeedPhase,
+    SeedRecord, apply,
 };
 use bytes::Bytes;
 use dag_api::admin::v1 as api;

@@ -21,11 +21,10 @@ use seeding::install;
 use seeding::progress::{Phase, Progress};
 use seeding::relocate::{MoveOrder, MoveStep, Relocation};
 use seeding::target::{SeedOrder, Step, Target, seed_folder};
-use seeding::wire::{CheckpointId, Refusal, Reply, Request, WireFault};
+use seeding::wire::{CheckpointId, Refusal, Reply, Request};
 use storage::copy_directory::CopyPlace;
 use storage::disk::{Disk, WriteBehind};
 use storage::identity::CopyIdentity;
-use storage::state::StateError;
 use tokio::runtime::Handle;
 
 use super::wire;
@@ -133,7 +132,7 @@ impl Build {
             Ok(false) => {}
             Err(fault) => {
                 tracing::error!(db = %database, %replica, %fault, "the copy cannot be built");
-                let failed = is_final(&fault);
+                let failed = fault.is_final();
                 self.show(|shown| {
                     (shown.message, shown.failed) = (fault.to_string(), failed);
                 });
@@ -273,8 +272,8 @@ impl Build {
             let _ = self.send(&mut pipe, &Request::Close);
         }
         match ended {
-            Err(fault) if is_the_sources(&fault) => Ok(Ended::Reconnect(fault.to_string())),
-            Err(SeedFault::State(fault)) if target.takes_rows() && !is_full(&fault) => {
+            Err(fault) if fault.is_the_sources() => Ok(Ended::Reconnect(fault.to_string())),
+            Err(fault) if target.takes_rows() && fault.is_the_states() => {
                 // With whole files nothing is read of the old copy, nor written through the engine.
                 target.give_up_rows()?;
                 Ok(Ended::Reconnect(format!("it goes on without a delta: {fault}")))
@@ -352,23 +351,4 @@ impl Build {
 
 fn broken(detail: &str) -> LinkError {
     LinkError::Broken { detail: detail.to_owned() }
-}
-
-/// Whether another source, or another connection, may do better.
-fn is_the_sources(fault: &SeedFault) -> bool {
-    use SeedFault as F;
-    let damage = matches!(fault, F::Wire(WireFault::Damaged { .. } | WireFault::Unasked { .. }));
-    damage || matches!(fault, F::Wire(_) | F::Refused(_) | F::OtherSource { .. } | F::TooOld { .. })
-}
-
-fn is_full(fault: &StateError) -> bool {
-    matches!(fault, StateError::Full { .. })
-}
-
-/// Whether trying again would meet the same.
-fn is_final(fault: &SeedFault) -> bool {
-    matches!(
-        fault,
-        SeedFault::TooSmall { .. } | SeedFault::OtherSeed { .. } | SeedFault::Path { .. }
-    )
 }

@@ -9,7 +9,7 @@ use dag_client::v1::*;
 use dag_client::{Append, Client, Expunge, FlagChange, Options, WatchEvent};
 use prost_types::FieldMask;
 
-use crate::cluster::{INBOX, Nodes, fetch, reason, reference};
+use crate::cluster::{INBOX, Nodes, fetch, problem, reason, reference};
 
 const ANN: &str = "ann@example.org";
 
@@ -592,8 +592,16 @@ async fn passive_copies_answer_labelled_reads_and_no_others() {
     };
     let newest = mail.list_messages(list(ReadConsistency::Linearizable, None)).await;
     assert_eq!(reason(newest), Reason::NotActiveCopy);
-    let level = list(ReadConsistency::AtLeast, token.clone());
-    let level = mail.list_messages(level).await.unwrap().into_inner();
+    // Its gate may open only after that of the active copy's node.
+    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    let level = loop {
+        match mail.list_messages(list(ReadConsistency::AtLeast, token.clone())).await {
+            Ok(level) => break level.into_inner(),
+            Err(closed) => assert_eq!(problem(closed).reason, Reason::GateClosed),
+        }
+        assert!(tokio::time::Instant::now() < until, "its gate does not open");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     assert_eq!(level.messages.len(), 2);
     assert!(level.staleness.is_some());
     assert!(level.token.unwrap().log_index >= token.as_ref().unwrap().log_index);

@@ -42,6 +42,8 @@ pub struct GroupStatus {
     pub members: Vec<MemberStatus>,
     /// Whether a change of the members is under way.
     pub joint: bool,
+    /// The members are one set of voters, and known to be committed: no leader goes back to those before.
+    pub settled: bool,
     /// The mount that was applied last.
     pub mounted: Option<Mounted>,
     /// Whether this copy serves, by what it knows.
@@ -131,6 +133,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
             followers: Vec::new(),
             members: Vec::new(),
             joint: false,
+            settled: false,
             mounted: inner.copy.mounted(),
             serving: self.serving().is_ok(),
             may_campaign: self.may_campaign(),
@@ -148,6 +151,8 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         let membership = metrics.membership_config.membership();
         status.joint = membership.get_joint_config().len() > 1;
         status.committed = metrics.local_committed.as_ref().map(log_id).max(status.committed);
+        let at = metrics.membership_config.log_id().as_ref().map(log_id);
+        status.settled = !status.joint && at.is_some() && at <= status.committed;
         let voters: Vec<u64> = membership.voter_ids().collect();
         status.members = membership
             .nodes()

@@ -28,15 +28,16 @@ impl DeltaSource {
         Self { view }
     }
 
-    /// Answers one question.
-    pub fn answer(&self, request: &DeltaRequest) -> Result<DeltaReply, StateError> {
+    /// Answers one question; not one for the list of what is no range of this state, which could be of
+    /// any length.
+    pub fn answer(&self, request: &DeltaRequest) -> Result<Option<DeltaReply>, StateError> {
         let content = match request {
-            DeltaRequest::Sums { from } => DeltaContent::Sums(self.sums(from)?),
-            DeltaRequest::List { from, to } => DeltaContent::List(self.list(from, to)?),
-            DeltaRequest::Bodies { keys } => DeltaContent::Bodies(self.bodies(keys)?),
-            DeltaRequest::Rows { from, to } => self.rows(from, to)?,
+            DeltaRequest::Sums { from } => Some(DeltaContent::Sums(self.sums(from)?)),
+            DeltaRequest::List { from, to } => self.list(from, to)?.map(DeltaContent::List),
+            DeltaRequest::Bodies { keys } => Some(DeltaContent::Bodies(self.bodies(keys)?)),
+            DeltaRequest::Rows { from, to } => Some(self.rows(from, to)?),
         };
-        Ok(DeltaReply::new(content))
+        Ok(content.map(DeltaReply::new))
     }
 
     /// Every range but the last one of a part has [`RANGE_ROWS`], wherever a reply begins: so two
@@ -66,7 +67,7 @@ impl DeltaSource {
         Ok(sums)
     }
 
-    fn list(&self, from: &Bytes, to: &Bytes) -> Result<Vec<Listed>, StateError> {
+    fn list(&self, from: &Bytes, to: &Bytes) -> Result<Option<Vec<Listed>>, StateError> {
         let mut list = Vec::new();
         let mut pages = Pages::new(&*self.view, from, to);
         while let Some(rows) = pages.next()? {
@@ -74,8 +75,11 @@ impl DeltaSource {
                 let digest = row_digest(&key, &value);
                 Listed { key, digest, bytes: value.len() as u64 }
             }));
+            if list.len() > RANGE_ROWS {
+                return Ok(None);
+            }
         }
-        Ok(list)
+        Ok(Some(list))
     }
 
     fn bodies(&self, keys: &[Bytes]) -> Result<Vec<Row>, StateError> {

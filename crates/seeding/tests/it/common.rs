@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use seeding::source::{Served, Source, SourceRules};
 use seeding::target::{SeedOrder, Step, Target, seed_folder};
 use seeding::wire::{CheckpointId, Origin, Reply};
 use storage::copy_directory::{CopyDirectory, CopyPlace, CopyStart, OpenFault};
-use storage::disk::{Disk, DiskFile, DiskLock, OpenMode, SimDisk, SimDiskOptions};
+use storage::disk::{Disk, DiskFile, DiskLock, OpenMode, SimDisk, SimDiskOptions, Syncing};
 use storage::identity::{CopyIdentity, NodeRoot};
 use storage::log::EntryCache;
 use storage::state::map::{MapEngine, MapState};
@@ -33,12 +34,31 @@ pub const MEMBERS: &[u8] = &[0x01];
 pub struct FusedDisk {
     pub sim: SimDisk,
     left: Arc<AtomicU64>,
+    /// Syncs that nobody carries out before they are asked for, where syncs are held.
+    held: Arc<Mutex<Option<Vec<HeldSync>>>>,
 }
+
+type HeldSync = (Arc<dyn DiskFile>, Sender<io::Result<()>>);
 
 impl FusedDisk {
     pub fn new(seed: u64) -> Self {
         let sim = SimDisk::new(seed, SimDiskOptions::default());
-        Self { sim, left: Arc::new(AtomicU64::new(u64::MAX)) }
+        Self { sim, left: Arc::new(AtomicU64::new(u64::MAX)), held: Arc::default() }
+    }
+
+    /// From now on a sync that is begun is over only when [`FusedDisk::sync_held`] is called: the disk is
+    /// slow.
+    pub fn hold_syncs(&self) {
+        *self.held.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Carries out what was held, and gives how many syncs that were.
+    pub fn sync_held(&self) -> usize {
+        let held = self.held.lock().unwrap().as_mut().map(std::mem::take).unwrap_or_default();
+        for (file, told) in &held {
+            told.send(file.sync()).unwrap();
+        }
+        held.len()
     }
 
     /// So many more changes succeed.
@@ -134,6 +154,13 @@ impl DiskFile for FusedFile {
         self.disk.spend()?;
         self.inner.sync()
     }
+    fn begin_sync(&self) -> Syncing {
+        let mut held = self.disk.held.lock().unwrap();
+        let Some(held) = held.as_mut() else { return Syncing::Over(self.sync()) };
+        let (told, result) = channel();
+        held.push((self.inner.clone(), told));
+        Syncing::UnderWay(result)
+    }
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }
@@ -160,6 +187,7 @@ impl End {
             Self::PowerLoss => disk.sim.crash(),
         }
         disk.whole();
+        *disk.held.lock().unwrap() = None;
     }
 }
 

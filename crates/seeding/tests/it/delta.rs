@@ -8,8 +8,8 @@ use bytes::Bytes;
 use dag_types::Write;
 use proptest::prelude::*;
 use seeding::delta::{
-    DeltaContent, DeltaSource, DeltaStep, DeltaTally, DeltaTarget, LISTED_BYTES, RANGE_ROWS,
-    SUM_BYTES_MAX,
+    DeltaContent, DeltaRequest, DeltaSource, DeltaStep, DeltaTally, DeltaTarget, LISTED_BYTES,
+    RANGE_ROWS, SUM_BYTES_MAX,
 };
 use storage::disk::{Disk, SimDisk, SimDiskOptions};
 use storage::state::map::MapState;
@@ -39,7 +39,7 @@ fn run(target: &mut DeltaTarget, source: &DeltaSource, answers: usize) -> bool {
             DeltaStep::Ask(_) if given == answers => return false,
             DeltaStep::Ask(request) => {
                 given += 1;
-                target.step(Some(source.answer(&request).unwrap())).unwrap();
+                target.step(source.answer(&request).unwrap()).unwrap();
             }
         }
     }
@@ -129,6 +129,17 @@ fn delta(wanted: &Rows, staged: &Rows, base: Option<&Rows>) -> DeltaTally {
 }
 
 #[test]
+fn the_list_of_what_is_no_range_is_not_given() {
+    let source = DeltaSource::new(state(&bodies(0, RANGE_ROWS as u64 + 1, 10), Some(9)).snapshot());
+    let list = |from: u8, to: u8| {
+        let (from, to) = (vec![from].into(), vec![to].into());
+        source.answer(&DeltaRequest::List { from, to }).unwrap()
+    };
+    assert!(list(0x80, 0xc0).is_none());
+    assert!(list(0xc0, 0xc1).is_some());
+}
+
+#[test]
 fn equal_bodies_cost_a_line_for_each_range_wherever_they_are() {
     let all = bodies(0, 3000, 2000);
     for tally in [delta(&all, &all, None), delta(&all, &Rows::new(), Some(&all))] {
@@ -161,7 +172,7 @@ fn a_damaged_answer_is_asked_for_again_and_leaves_nothing() {
                 DeltaStep::Done => break,
                 DeltaStep::Again => {}
                 DeltaStep::Ask(request) => {
-                    let mut reply = source.answer(&request).unwrap();
+                    let mut reply = source.answer(&request).unwrap().unwrap();
                     if seen == nth {
                         damage(&mut reply.content);
                     }

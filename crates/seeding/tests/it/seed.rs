@@ -7,7 +7,7 @@ use seeding::install::{InstallOrder, install, is_installed, retire};
 use seeding::limit::RateLimit;
 use seeding::progress::Phase;
 use seeding::source::Served;
-use seeding::target::{SYNC_BYTES, seed_folder};
+use seeding::target::{SYNC_BYTES, Target, seed_folder};
 use seeding::wire::{FRAME_BYTES, RANGE_BYTES, Refusal, Reply, Request};
 use seeding::{SeedFault, trash};
 use storage::disk::Disk;
@@ -122,6 +122,30 @@ fn what_was_durable_is_not_sent_again_and_progress_goes_on_from_there() {
         assert_eq!(peer.taken, 1, "the source found its checkpoint again");
         assert_eq!(target.progress().phase, Phase::Built);
     }
+}
+
+#[test]
+fn what_a_slow_disk_has_not_synced_yet_is_not_claimed() {
+    let mut peer = Peer::new(1, 48, 1 << 20);
+    let node = node(1);
+    node.disk.hold_syncs();
+    let mut target = node.seed(NEW).unwrap();
+    let more = |target: &mut Target, peer: &mut Peer, until: u64| {
+        while target.received_bytes() < until {
+            advance(target, peer, Millis(0), &mut Some).unwrap();
+        }
+        target.progress().bytes
+    };
+    assert_eq!(more(&mut target, &mut peer, SYNC_BYTES + (8 << 20)), 0, "the sync is under way");
+    assert!(node.disk.sync_held() > 0, "a sync was begun");
+    let synced = more(&mut target, &mut peer, SYNC_BYTES + (12 << 20));
+    assert!((SYNC_BYTES..SYNC_BYTES + (8 << 20)).contains(&synced), "{synced}");
+    drop(target);
+    let node = node.end(End::PowerLoss);
+    peer.restart();
+    let mut target = node.seed(NEW).unwrap();
+    assert_eq!(target.progress().bytes, synced);
+    build(&mut target, &mut peer).unwrap();
 }
 
 #[test]

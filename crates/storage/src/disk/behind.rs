@@ -296,6 +296,27 @@ mod tests {
         assert_eq!(again.len().expect("a length"), 5 * BLOCK as u64);
     }
 
+    #[test]
+    fn a_write_of_several_pieces_lands_whole_and_where_it_should() {
+        let sim = SimDisk::new(1, SimDiskOptions::default());
+        let file = file(&sim);
+        // Two whole pieces and a part of a third, behind what was there before.
+        let bytes = 2 * PIECE + 3 * BLOCK;
+        let content: Vec<u8> = (0..bytes).map(|at| (at / 7 % 251) as u8).collect();
+        let mut buffer = AlignedBuffer::new(bytes);
+        buffer.push(&content);
+        file.write_at(block(9).filled(), 0).expect("taken");
+        file.write_buffer(buffer, BLOCK as u64).expect("taken");
+        file.sync().expect("synced");
+        sim.crash();
+        let again = sim.open(Path::new("/file"), OpenMode::Read).expect("it is there");
+        assert_eq!(again.len().expect("a length"), (BLOCK + bytes) as u64);
+        let mut read = AlignedBuffer::new(BLOCK + bytes);
+        again.read_at(read.blocks_mut(BLOCK + bytes), 0).expect("read");
+        assert_eq!(read.filled()[..BLOCK], [9; BLOCK]);
+        assert!(read.filled()[BLOCK..] == content);
+    }
+
     /// Its writes fail from the third on.
     struct Failing(Mutex<u32>);
 

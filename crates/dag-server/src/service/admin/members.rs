@@ -29,6 +29,8 @@ use super::carry::Carrying;
 use super::moves::{Office, show_checks};
 use super::orders::Asker;
 use super::plan::{Leave, LeaveStep, Plan, begun_by};
+use super::seed_plan::settled_voters;
+use super::show::known_copies;
 use crate::reports::STALE;
 use crate::status;
 
@@ -159,7 +161,13 @@ impl AdminServer {
         let (office, _) = self.record(at).await?;
         let directory = office.state.database(DatabaseId::DIRECTORY);
         if directory.is_some_and(|directory| directory.replica_on(node).is_some()) {
-            let order = RemoveCopy { database: DatabaseId::DIRECTORY.0, node: node.0 };
+            let settled = |_: &Office, _: &GroupStatus| self.directory_voters().is_some();
+            let what = "the directory's voters are not being changed";
+            if let Err(late) = self.until(at, what, PATIENCE, settled).await? {
+                return Ok(Err(late));
+            }
+            let voters = self.directory_voters().unwrap_or_default();
+            let order = RemoveCopy { database: DatabaseId::DIRECTORY.0, node: node.0, voters };
             if let Err(why) = self.order_at(at, Order::RemoveCopy(order)).await? {
                 return Ok(Err(why));
             }
@@ -170,6 +178,12 @@ impl AdminServer {
             group.is_err() || group.is_ok_and(|group| left(&group.status(), node))
         };
         self.until(at, "the directory has no copy there", PATIENCE, gone).await
+    }
+
+    fn directory_voters(&self) -> Option<Vec<u64>> {
+        let reports = self.reports(self.node.member().ok()?, STALE);
+        let active = reports.active(DatabaseId::DIRECTORY)?;
+        settled_voters(&known_copies(&self.node), DatabaseId::DIRECTORY, active)
     }
 
     /// An order of the operation. What the control log refuses is the step's own failure.

@@ -22,7 +22,6 @@ use super::carry::Carrying;
 use super::moves::named;
 use super::plan::{Evacuate, Plan, Rebalance, parent};
 use super::seeds;
-use super::show::known_copies;
 use crate::admission::Kind;
 use crate::clock;
 use crate::machine::View;
@@ -110,9 +109,8 @@ impl AdminServer {
 
     /// Running operations and the last that are over, as this node's applied control log has them.
     pub(super) fn operations(&self) -> Result<api::ListOperationsResponse, Problem> {
-        self.node.member()?;
+        let copies = self.explained_copies(self.node.member()?);
         let state = self.node.control();
-        let copies = known_copies(&self.node);
         let operations = state.iter().flat_map(|state| &state.operations);
         let operations = operations.map(|known| operation(known, &copies)).collect();
         Ok(api::ListOperationsResponse { operations, age: Some(self.age()) })

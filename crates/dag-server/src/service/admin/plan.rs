@@ -3,7 +3,9 @@
 //! Which step comes next follows from the plan and from the record alone, so that a new control
 //! leader goes on where the last one died, and never does twice what was answered.
 
-use active_manager::control::{ControlState, MoveCause, Operation, OperationKind, OperationState};
+use active_manager::control::{
+    ControlState, MoveCause, Operation, OperationKind, OperationState, move_object,
+};
 use active_manager::course::{MoveCourse, Next, Row, Step, UNDO};
 use active_manager::reform;
 use active_manager::removal::MEMBERS;
@@ -242,7 +244,7 @@ impl Plan {
     /// What it works on; one running operation per object.
     pub fn object(&self) -> String {
         match self {
-            Self::Move(planned) => format!("database {}", planned.database),
+            Self::Move(planned) => move_object(planned.database),
             Self::Evacuate(planned) => format!("node {}", planned.node),
             Self::Rebalance(_) => "balance".into(),
             // Its parts hold the database itself, one after the other.

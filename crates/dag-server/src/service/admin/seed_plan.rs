@@ -1,11 +1,13 @@
 //! What a seed needs next, and what a comparison says of its copy. Pure: made of the control log and
 //! of what nodes report, so that whoever simulates a control leader decides as the real one does.
 
-use active_manager::control::{ControlState, OperationState, SeedPhase, SeedRecord};
+use active_manager::control::{
+    ControlState, FailedCheck, OperationState, SeedPhase, SeedRecord, move_object,
+};
 use active_manager::report::Reports;
 use active_manager::seed;
 use dag_api::admin::v1 as api;
-use dag_types::{NodeId, ReplicaId};
+use dag_types::{DatabaseId, NodeId, ReplicaId};
 
 /// Entries that a copy may lack when it is compared: it applies them while the mark is on its way.
 const NEAR: u64 = 2000;
@@ -16,7 +18,12 @@ pub enum Next {
     /// It goes on by itself.
     Wait,
     /// The built copy takes its place.
-    Advance(String),
+    Advance {
+        /// How it was built, for people.
+        outcome: String,
+        /// See [`settled_voters`].
+        voters: Vec<u64>,
+    },
     /// Its content is compared with the active copy's.
     Compare,
     /// It is over, without a new copy.
@@ -41,7 +48,7 @@ pub fn next(
         return Next::Wait;
     }
     match seed.phase() {
-        SeedPhase::Building => built(state, reports, copy, seed),
+        SeedPhase::Building => built(state, reports, copies, copy, seed),
         SeedPhase::Joining if copy.replica_id != seed.replica => Next::Wait,
         SeedPhase::Joining if copy.status() == api::CopyStatus::Failed => {
             Next::GiveUp(copy.message.clone())
@@ -57,6 +64,7 @@ pub fn next(
 fn built(
     state: &ControlState,
     reports: &Reports,
+    copies: &[api::DatabaseCopy],
     copy: &api::DatabaseCopy,
     seed: &SeedRecord,
 ) -> Next {
@@ -68,17 +76,54 @@ fn built(
     if progress.phase() != api::SeedPhase::Built {
         return Next::Wait;
     }
-    let Some(record) = state.database(seed.database()) else { return Next::Wait };
-    // The old copy stops when the new one takes its place: not while it serves, nor while its vote
-    // is needed.
-    let active = reports.active(record.id());
-    let serves = active.is_none() || active == Some(seed.node());
-    let needed =
-        seed.replaces != 0 && !seed::majority_without(state, reports, record, seed.node()).passed;
-    if serves || needed {
-        return Next::Wait;
+    match place(state, reports, copies, seed) {
+        Ok(voters) => Next::Advance { outcome: format!("{}, verified", sent(progress)), voters },
+        Err(_) => Next::Wait,
     }
-    Next::Advance(format!("{}, verified", sent(progress)))
+}
+
+/// Whether a built copy may take its place: the voters of its group then. The old copy stops when the new
+/// one comes: not while it serves, nor while its vote is needed.
+///
+/// # Errors
+/// What it waits for.
+pub fn place(
+    state: &ControlState,
+    reports: &Reports,
+    copies: &[api::DatabaseCopy],
+    seed: &SeedRecord,
+) -> Result<Vec<u64>, FailedCheck> {
+    let subject = format!("replica {}", seed.replica);
+    let Some(record) = state.database(seed.database()) else {
+        return Err(FailedCheck::new("database-exists", subject, "none", "a database of this DAG"));
+    };
+    let moving = state.running().find(|known| known.object == move_object(seed.database));
+    if let Some(moving) = moving {
+        let value = format!("operation {} moves the database", moving.operation);
+        return Err(FailedCheck::new("operation-running", subject, value, "none"));
+    }
+    let checks = seed::place_checks(state, reports, record, seed);
+    if let Some(refused) = seed::refusal(&checks, &subject) {
+        return Err(refused);
+    }
+    let active = reports.active(record.id());
+    active.and_then(|active| settled_voters(copies, record.id(), active)).ok_or_else(|| {
+        let value = "the group changes its voters";
+        FailedCheck::new("voters-settled", &subject, value, "no change under way")
+    })
+}
+
+/// Who votes in the group itself, by the word of its active copy; none while that is being changed. The
+/// control log decides by it whether a copy can be spared.
+pub fn settled_voters(
+    copies: &[api::DatabaseCopy],
+    database: DatabaseId,
+    active: NodeId,
+) -> Option<Vec<u64>> {
+    let said =
+        |copy: &&api::DatabaseCopy| copy.database_id == database.0 && copy.node_id == active.0;
+    let word = copies.iter().find(said).filter(|word| word.group_settled)?;
+    Some(word.group_voters.clone())
 }
 
 /// Which way a seed was built, and what that spared.

@@ -24,7 +24,7 @@ use super::AdminServer;
 use super::moves::named;
 use super::orders::{Asker, unreadable};
 use super::reforming::LostSince;
-use super::seed_plan::{Next, next, verdict};
+use super::seed_plan::{Next, next, settled_voters, verdict};
 use super::show::known_copies;
 use crate::clock;
 use crate::node::{Member, Node};
@@ -98,7 +98,14 @@ impl AdminServer {
         let reports = self.reports(member, STALE);
         let checks = seed::check_removal(&office.state, &reports, &database, node);
         refuse(&office.state, &database, node, &checks)?;
-        let order = RemoveCopy { database: database.database, node: node.0 };
+        let active = reports.active(database.id());
+        let copies = known_copies(&self.node);
+        let voters = active.and_then(|active| settled_voters(&copies, database.id(), active));
+        let voters = voters.ok_or_else(|| {
+            let text = "the group changes its voters; repeat this in a moment";
+            Problem::new(Reason::CheckFailed, text).check("voters-settled")
+        })?;
+        let order = RemoveCopy { database: database.database, node: node.0, voters };
         self.order(Order::RemoveCopy(order), &asker).await?;
         Ok(api::RemoveCopyResponse {})
     }
@@ -179,7 +186,7 @@ impl Leader {
         for seed in &state.seeds {
             match next(&state, &reports, &copies, seed) {
                 Next::Wait => {}
-                Next::Advance(outcome) => self.advance(seed, term, outcome),
+                Next::Advance { outcome, voters } => self.advance(seed, term, outcome, voters),
                 Next::Compare => self.compare(&state, &reports, seed, term),
                 Next::GiveUp(outcome) => self.end(seed, term, false, outcome),
             }
@@ -189,9 +196,9 @@ impl Leader {
         Some(())
     }
 
-    fn advance(&self, seed: &SeedRecord, term: u64, outcome: String) {
+    fn advance(&self, seed: &SeedRecord, term: u64, outcome: String, voters: Vec<u64>) {
         let SeedRecord { database, node, replica, .. } = *seed;
-        let order = AdvanceSeed { database, node, replica, term, outcome };
+        let order = AdvanceSeed { database, node, replica, term, outcome, voters };
         self.order(seed, Order::AdvanceSeed(order), String::new());
     }
 

@@ -1,11 +1,13 @@
 //! How copies that are being built look in a status.
 
 use active_manager::control::{ControlState, DatabaseRecord, ReplicaRecord, SeedPhase, SeedRecord};
+use active_manager::report::Reports;
 use dag_api::admin::v1 as api;
 use dag_types::{CopyStatus, DatabaseId, NodeId, ReplicaId};
 use seeding::progress::Phase;
 use seeding::target::Way;
 
+use super::seed_plan;
 use super::show::{blank_copy, others_copy, with_status};
 use crate::node::Node;
 
@@ -77,6 +79,35 @@ fn progress(node: &Node, seed: &SeedRecord) -> api::SeedProgress {
     }
 }
 
+/// Has the lines of copies that are built say what they wait for.
+pub(super) fn explain(
+    state: &ControlState,
+    reports: &Reports,
+    mut copies: Vec<api::DatabaseCopy>,
+) -> Vec<api::DatabaseCopy> {
+    let waits = |copy: &api::DatabaseCopy| {
+        let progress = built(copy)?;
+        let seed = state.seeds.iter().find(|seed| seed.replica == progress.replica_id)?;
+        seed_plan::place(state, reports, &copies, seed).err().map(|check| check.to_string())
+    };
+    let waiting: Vec<Option<String>> = copies.iter().map(waits).collect();
+    for (copy, check) in copies.iter_mut().zip(waiting) {
+        let (Some(check), Some(seed)) = (check, copy.seed.as_mut()) else { continue };
+        seed.message = format!("waits for its place: {check}");
+        copy.message = beside(seed);
+    }
+    copies
+}
+
+/// The progress of a new copy that is built, and not in its place yet.
+pub(super) fn built(copy: &api::DatabaseCopy) -> Option<&api::SeedProgress> {
+    copy.seed.as_ref().filter(|seed| seed.phase() == api::SeedPhase::Built && !seed.failed)
+}
+
+fn beside(seed: &api::SeedProgress) -> String {
+    format!("a new copy is built beside it: {}", words(seed))
+}
+
 /// What a line says where the copy itself has nothing to say: it was never admitted, or another one
 /// is built in the place of one that failed.
 pub(super) fn instead(
@@ -115,9 +146,7 @@ pub(super) fn of_running(
         Some(seed) if seed.replica_id == replica.replica && word != CopyStatus::Failed => {
             (CopyStatus::Seeding, words(seed))
         }
-        Some(seed) if message.is_empty() => {
-            (word, format!("a new copy is built beside it: {}", words(seed)))
-        }
+        Some(seed) if message.is_empty() => (word, beside(seed)),
         _ => (word, message.to_owned()),
     }
 }
@@ -137,7 +166,7 @@ pub(super) fn words(seed: &api::SeedProgress) -> String {
             None => amount,
         },
         api::SeedPhase::Verifying => format!("{amount} received, is read back"),
-        api::SeedPhase::Built => "built, takes its place".to_owned(),
+        api::SeedPhase::Built => "built".to_owned(),
         api::SeedPhase::Joining => "catches up and is compared".to_owned(),
     };
     let doing = match seed.way() {

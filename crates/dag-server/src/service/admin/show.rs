@@ -179,8 +179,7 @@ impl AdminServer {
         &self,
         request: &api::ListCopiesRequest,
     ) -> Result<api::ListCopiesResponse, Problem> {
-        self.node.member()?;
-        let mut copies = known_copies(&self.node);
+        let mut copies = self.explained_copies(self.node.member()?);
         let name = &request.database_name;
         copies.retain(|copy| {
             (name.is_empty() || copy.database_name.eq_ignore_ascii_case(name))
@@ -194,6 +193,15 @@ impl AdminServer {
         };
         let (age, gate) = (Some(self.age()), self.own_gate());
         Ok(api::ListCopiesResponse { copies, age, gate, facts: Some(facts) })
+    }
+
+    /// Every copy that this node can tell of, and what those wait for that are built.
+    pub(super) fn explained_copies(&self, member: &Member) -> Vec<api::DatabaseCopy> {
+        let copies = known_copies(&self.node);
+        match self.node.control().filter(|_| copies.iter().any(|it| seeds::built(it).is_some())) {
+            Some(state) => seeds::explain(&state, &self.reports(member, STALE), copies),
+            None => copies,
+        }
     }
 
     pub(super) fn status(&self) -> api::GetStatusResponse {
@@ -215,7 +223,7 @@ impl AdminServer {
         response.age = Some(self.age());
         response.lineage = Some(node.lineage().into());
         response.control = self.control_status();
-        response.copies = known_copies(node);
+        response.copies = self.explained_copies(member);
         if let Some(state) = node.control() {
             let databases = state.databases.iter().filter(|record| record.is_mailbox_database());
             response.databases = databases.map(|record| self.api_database(record)).collect();
@@ -470,6 +478,7 @@ fn own_copy(node: &Node, record: &DatabaseRecord, replica: &ReplicaRecord) -> ap
         last_log_term: status.last.map_or(0, |at| at.term),
         group_voters: status.members.iter().filter(|m| m.voter).map(|m| m.replica.0).collect(),
         group_joint: status.joint,
+        group_settled: status.settled,
         ..copy
     };
     with_status(copy, word, message)
@@ -565,6 +574,7 @@ pub(super) fn a_status(role: Role) -> GroupStatus {
         followers: vec![],
         members: vec![],
         joint: false,
+        settled: true,
         mounted: None,
         serving: false,
         may_campaign: true,
