@@ -3,14 +3,14 @@
 //!
 //! What the daemon's shell does is done here as well, by the same decisions: whether a database may
 //! move is said by [`active_manager::movement`], which step comes next by [`active_manager::course`],
-//! whether a step is taken by [`dac::step_fence`]; the step itself is [`Group::transfer`].
+//! whether a step is taken by [`dac::step_fence`]; the step itself is [`Group::transfer`] or [`Group::change_members`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use active_manager::control::command::{
-    BeginOperation, BeginStep, EndOperation, EndStep, Ending, RecordMove,
+    BeginOperation, BeginStep, EndOperation, EndStep, Ending, PlaceVoters, RecordMove,
 };
 use active_manager::control::{
     Command, ControlState, MoveCause, Operation, OperationKind, OperationState, Order, Outcome,
@@ -25,7 +25,7 @@ use dag_types::{DatabaseId, NodeId, ReplicaId};
 use history::journal::{Event, StepState};
 use openraft_rt::AsyncRuntime;
 use prost::Message as _;
-use replication::{Group, Role};
+use replication::{Group, Member, Role};
 use serde::{Deserialize, Serialize};
 use storage::identity::NodeRoot;
 use tokio::sync::{oneshot, watch};
@@ -51,8 +51,8 @@ const MOUNT: Duration = Duration::from_millis(1_500);
 /// The same where the old active node did not say that it handed over.
 const HANDED_OVER: Duration = Duration::from_millis(300);
 
-/// A step that is sent to a node: leadership of a database goes to another copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A step that is sent to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepCall {
     /// Of which operation.
     pub operation: u64,
@@ -60,8 +60,17 @@ pub struct StepCall {
     pub id: StepId,
     /// Of which database.
     pub database: DatabaseId,
-    /// To which copy.
-    pub to: ReplicaId,
+    /// What is done.
+    pub what: StepWhat,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepWhat {
+    /// Leadership goes to this copy.
+    Transfer(ReplicaId),
+    /// These copies become the voters.
+    Voters(BTreeSet<ReplicaId>),
 }
 
 /// A database that somebody wants to be active on another node.
@@ -87,6 +96,9 @@ struct Plan {
     from: u64,
     to: u64,
     balance: bool,
+    /// The nodes that become the voters; none: they stay.
+    voters: Vec<u64>,
+    earlier_voters: Vec<u64>,
 }
 
 impl Plan {
@@ -95,12 +107,16 @@ impl Plan {
     }
 
     fn course(&self) -> MoveCourse<'_> {
-        let Self { name, from, to, .. } = self;
-        MoveCourse { name, from: *from, to: *to, voters: &[], earlier_voters: &[] }
+        let Self { name, from, to, voters, earlier_voters, .. } = self;
+        MoveCourse { name, from: *from, to: *to, voters, earlier_voters }
     }
 
     fn recorded(&self, operation: u64) -> Order {
-        let cause = if self.balance { MoveCause::Balance } else { MoveCause::Operator };
+        let cause = match (self.balance, self.voters.is_empty()) {
+            (true, _) => MoveCause::Balance,
+            (false, false) => MoveCause::Site,
+            (false, true) => MoveCause::Operator,
+        };
         Order::RecordMove(RecordMove {
             database: self.database,
             from: self.from,
@@ -161,8 +177,12 @@ impl Office {
             return Reply::Stepped(Err(refusal.check));
         }
         let plan = decision.plan.expect("nothing forbids it");
-        let crosses = plan.steps.iter().any(|step| matches!(step, MoveStep::ChangeVoters(_)));
-        assert!(!crosses, "wishes stay in their site");
+        let voters = plan.steps.iter().find_map(|step| match step {
+            MoveStep::ChangeVoters(nodes) => Some(nodes.iter().map(|node| node.0).collect()),
+            _ => None,
+        });
+        let voters: Vec<u64> = voters.unwrap_or_default();
+        let voting = record.replicas.iter().filter(|copy| copy.voter);
         let Some(from) = plan.from else { return Reply::Stepped(Err("active".to_owned())) };
         let plan = Plan {
             database: record.database,
@@ -170,10 +190,14 @@ impl Office {
             from: from.0,
             to: plan.to.0,
             balance: wish.motive == Motive::Balance,
+            earlier_voters: voting.map(|copy| copy.node).collect(),
+            voters,
         };
+        let crosses = !plan.voters.is_empty();
+        let kind = if crosses { OperationKind::MoveSite } else { OperationKind::MoveDatabase };
         let order = Order::BeginOperation(BeginOperation {
             request_id: wish.request.clone(),
-            kind: OperationKind::MoveDatabase.into(),
+            kind: kind.into(),
             object: move_object(record.database),
             plan: serde_json::to_string(&plan).expect("texts and numbers"),
         });
@@ -275,9 +299,23 @@ impl Office {
                 return None;
             }
         }
-        let Step::Transfer(to) = step else { panic!("no voters change in a run") };
-        let done = self.see_through(shared, plan, operation, StepId { term, step: number }, to);
-        let done = done.await;
+        let id = StepId { term, step: number };
+        let done = match step {
+            Step::Transfer(to) => self.hand_over(shared, plan, operation, id, to).await,
+            Step::Voters(nodes) => {
+                let changed = self.change_voters(shared, plan, operation, id, &nodes).await;
+                match changed {
+                    Ok(outcome) => {
+                        let order = PlaceVoters { database: plan.database, nodes };
+                        match self.order(shared, group, Order::PlaceVoters(order)).await? {
+                            Outcome::Rejected(why) => Err(format!("{why:?}")),
+                            _ => Ok(outcome),
+                        }
+                    }
+                    refused => refused,
+                }
+            }
+        };
         let succeeded = done.is_ok();
         let outcome = done.unwrap_or_else(|why| why);
         let end = EndStep { operation, step: number, term, succeeded, outcome };
@@ -287,7 +325,36 @@ impl Office {
         }
     }
 
-    async fn see_through(
+    /// Has the node where the database is active take a step; none where it did not answer.
+    async fn send_to_active(
+        &self,
+        shared: &Arc<Shared>,
+        plan: &Plan,
+        call: StepCall,
+    ) -> Option<Stepped> {
+        match plan.from == self.own {
+            true => Some(self.take(shared, call).await),
+            false => self.ask(plan.from, Request::Step(call), STEP).await,
+        }
+    }
+
+    async fn change_voters(
+        &self,
+        shared: &Arc<Shared>,
+        plan: &Plan,
+        operation: u64,
+        id: StepId,
+        nodes: &[u64],
+    ) -> Stepped {
+        let database = DatabaseId(plan.database);
+        let voters = nodes.iter().map(|node| replica_on(shared, database, *node)).collect();
+        let voters: Option<BTreeSet<ReplicaId>> = voters;
+        let what = StepWhat::Voters(voters.ok_or("a copy is gone")?);
+        let sent = self.send_to_active(shared, plan, StepCall { operation, id, database, what });
+        sent.await.unwrap_or_else(|| Err("no answer".to_owned()))
+    }
+
+    async fn hand_over(
         &self,
         shared: &Arc<Shared>,
         plan: &Plan,
@@ -296,15 +363,10 @@ impl Office {
         to: u64,
     ) -> Stepped {
         let database = DatabaseId(plan.database);
-        let state = shared.state().control.clone();
-        let record = state.as_ref().and_then(|state| state.database(database));
-        let copy = record.and_then(|record| record.replica_on(NodeId(to)));
-        let replica = copy.ok_or("the copy is gone")?.id();
-        let call = StepCall { operation, id, database, to: replica };
-        let sent = match plan.from == self.own {
-            true => Some(self.take(shared, call).await),
-            false => self.ask(plan.from, Request::Step(call), STEP).await,
-        };
+        let replica = replica_on(shared, database, to).ok_or("the copy is gone")?;
+        let what = StepWhat::Transfer(replica);
+        let call = StepCall { operation, id, database, what };
+        let sent = self.send_to_active(shared, plan, call).await;
         // Whatever the old active node said or could not say: what counts is who serves.
         let lost = sent.and_then(Result::err);
         let patience = if lost.is_some() { HANDED_OVER } else { MOUNT };
@@ -353,12 +415,12 @@ impl Office {
     pub async fn take(&self, shared: &Arc<Shared>, call: StepCall) -> Stepped {
         let control = shared.group(DatabaseId::CONTROL).ok_or("the control group is not here")?;
         if call.id.term < control.role().1 {
-            tell(shared, call, StepState::Refused);
+            tell(shared, &call, StepState::Refused);
             return Err("control-term".to_owned());
         }
         let mut taken = self.taken.lock().await;
-        let admission = taken.admit(shared, call).inspect_err(|_| {
-            tell(shared, call, StepState::Refused);
+        let admission = taken.admit(shared, &call).inspect_err(|_| {
+            tell(shared, &call, StepState::Refused);
         })?;
         taken.save(&self.root)?;
         shared.disk_took().await;
@@ -366,7 +428,7 @@ impl Office {
         let outcome = match admission {
             Admission::Repetition => taken.outcomes.get(&key).cloned(),
             Admission::Take => {
-                let outcome = transfer(shared, call);
+                let outcome = carry_out(shared, call);
                 taken.outcomes.insert(key, outcome.clone());
                 Some(outcome)
             }
@@ -380,7 +442,7 @@ impl Office {
 }
 
 impl Taken {
-    fn admit(&mut self, shared: &Shared, call: StepCall) -> Result<Admission, String> {
+    fn admit(&mut self, shared: &Shared, call: &StepCall) -> Result<Admission, String> {
         let state = shared.state().control.clone();
         let operations = state.iter().flat_map(|state| &state.operations);
         let newest = operations.map(|known| known.operation).max().unwrap_or(0);
@@ -405,29 +467,64 @@ impl Taken {
     }
 }
 
-/// Hands a database over, beside whoever asked for it.
-fn transfer(shared: &Arc<Shared>, call: StepCall) -> watch::Receiver<Option<Stepped>> {
+/// Carries a step out, beside whoever asked for it.
+fn carry_out(shared: &Arc<Shared>, call: StepCall) -> watch::Receiver<Option<Stepped>> {
     let (done, outcome) = watch::channel(None);
-    tell(shared, call, StepState::Begun);
+    tell(shared, &call, StepState::Begun);
     let shared = shared.clone();
-    let _handing = Rt::spawn(async move {
+    let _working = Rt::spawn(async move {
         let ended = match shared.group(call.database) {
-            Some(group) => match group.transfer(call.to, Instant::now() + LEVEL).await {
-                Ok(()) => Ok("handed over".to_owned()),
-                Err(error) => Err(error.to_string()),
-            },
+            Some(group) => step(&shared, &group, &call).await,
             None => Err("the database is not here".to_owned()),
         };
         let state = if ended.is_ok() { StepState::Done } else { StepState::Failed };
-        tell(&shared, call, state);
+        tell(&shared, &call, state);
         drop(done.send(Some(ended)));
     });
     outcome
 }
 
-fn tell(shared: &Shared, call: StepCall, state: StepState) {
-    let StepCall { operation, id: StepId { term, step }, .. } = call;
-    let kind = "transfer".to_owned();
+async fn step(shared: &Shared, group: &Group, call: &StepCall) -> Stepped {
+    let by = Instant::now() + LEVEL;
+    match &call.what {
+        StepWhat::Transfer(to) => {
+            group.transfer(*to, by).await.map_err(|error| error.to_string())?;
+            Ok("handed over".to_owned())
+        }
+        StepWhat::Voters(voters) => {
+            while !runs_here(shared, call.operation) {
+                if Instant::now() >= by {
+                    return Err("the operation does not run here".to_owned());
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let members = group.status().members.into_iter();
+            let members = members.map(|known| (known.replica, Member { node: known.node }));
+            let changed = group.change_members(&members.collect(), voters, by).await;
+            changed.map_err(|error| error.to_string())?;
+            Ok(format!("{} copies vote", voters.len()))
+        }
+    }
+}
+
+/// Whether the control log as it is applied here says that an operation runs.
+fn runs_here(shared: &Shared, operation: u64) -> bool {
+    let state = shared.state().control.clone();
+    state.is_some_and(|state| state.running().any(|known| known.operation == operation))
+}
+
+fn replica_on(shared: &Shared, database: DatabaseId, node: u64) -> Option<ReplicaId> {
+    let state = shared.state().control.clone()?;
+    Some(state.database(database)?.replica_on(NodeId(node))?.id())
+}
+
+fn tell(shared: &Shared, call: &StepCall, state: StepState) {
+    let StepCall { operation, id: StepId { term, step }, .. } = *call;
+    let kind = match call.what {
+        StepWhat::Transfer(_) => "transfer",
+        StepWhat::Voters(_) => "voters",
+    };
+    let kind = kind.to_owned();
     shared.note(Event::Step { operation, kind, step: step.into(), term, state });
 }
 
@@ -444,7 +541,8 @@ pub async fn keep(shared: Arc<Shared>, office: Arc<Office>) {
         let (Role::Leader, term) = group.role() else { continue };
         let Some(state) = shared.state().control.clone() else { continue };
         // A seed is no row of steps: `admitting` leads it.
-        let moves = |known: &&Operation| known.kind() == OperationKind::MoveDatabase;
+        let kinds = [OperationKind::MoveDatabase, OperationKind::MoveSite];
+        let moves = |known: &&Operation| kinds.contains(&known.kind());
         for operation in state.running().filter(moves).map(|known| known.operation) {
             if !lock(&office.carrying).insert(operation) {
                 continue;

@@ -1,5 +1,5 @@
-//! Whoever runs the DAG: asks for moves, drains and a balance while faults come and go, at whichever
-//! node leads the control group; and what must be true of all this.
+//! Whoever runs the DAG: asks for moves, also to the other site, for drains and a balance while faults
+//! come and go, at whichever node leads the control group; and what must be true of all this.
 //!
 //! | rule | what is broken |
 //! | --- | --- |
@@ -19,7 +19,7 @@ use history::journal::{Event, StepState};
 use serde::{Deserialize, Serialize};
 
 use crate::dice::Dice;
-use crate::founding;
+use crate::founding::{self, SITES};
 use crate::office::Wish;
 use crate::seeds::Wished;
 use crate::server::{Reply, Request};
@@ -52,6 +52,11 @@ pub enum What {
         /// Which.
         database: u64,
     },
+    /// A database becomes active in the other site, where the majority of its voters stands from then on.
+    MoveSite {
+        /// Which.
+        database: u64,
+    },
     /// Everything that is active on a node goes to the other one.
     Drain {
         /// Which.
@@ -78,9 +83,10 @@ pub fn draw(dice: &mut Dice, within_ms: u64) -> Vec<Asked> {
     let mut asked: Vec<Asked> = (0..count)
         .map(|_| {
             let at_ms = dice.between(50, within_ms - 500);
-            let what = match dice.below(5) {
+            let what = match dice.below(6) {
                 0 => What::Drain { node: dice.between(1, DATA_NODES) },
                 1 => What::Balance,
+                2 => What::MoveSite { database: dice.between(FIRST_DATABASE, LAST_DATABASE) },
                 _ => What::Move { database: dice.between(FIRST_DATABASE, LAST_DATABASE) },
             };
             Asked { at_ms, what }
@@ -120,15 +126,21 @@ impl World {
         let moves: Vec<(DatabaseId, u64, Motive)> = match asked.what {
             What::Move { database } => {
                 let database = DatabaseId(database);
-                let other = self.serving(database).and_then(|active| other_of(database, active));
+                let other = self.serving(database).and_then(|it| self.other_of(database, it));
                 other.map(|to| (database, to, Motive::Operator)).into_iter().collect()
+            }
+            What::MoveSite { database } => {
+                let database = DatabaseId(database);
+                let other = self.serving(database).map(|active| 1 - site(active));
+                let to = other.map(|other| self.nodes_in(database, other)[0]);
+                to.map(|to| (database, to, Motive::Operator)).into_iter().collect()
             }
             What::Drain { node } => mailbox_databases()
                 .filter(|database| self.serving(*database) == Some(node))
-                .filter_map(|database| Some((database, other_of(database, node)?, Motive::Drain)))
+                .filter_map(|it| Some((it, self.other_of(it, node)?, Motive::Drain)))
                 .collect(),
             What::Balance => mailbox_databases()
-                .map(|database| (database, home(database)[0], Motive::Balance))
+                .map(|database| (database, self.home(database)[0], Motive::Balance))
                 .filter(|(database, to, _)| self.serving(*database) != Some(*to))
                 .collect(),
             What::Reseed { .. } => Vec::new(),
@@ -141,7 +153,7 @@ impl World {
     /// Asks for a database to become active where it belongs, on a node that it is not active on now.
     pub fn bring_home(&mut self, database: DatabaseId) {
         let active = self.serving(database);
-        if let Some(to) = home(database).into_iter().find(|node| active != Some(*node)) {
+        if let Some(to) = self.home(database).into_iter().find(|node| active != Some(*node)) {
             self.wish(database, to, Motive::Operator, reports(self));
         }
     }
@@ -164,6 +176,30 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
+    }
+
+    /// The nodes of a site, the one first that a database prefers.
+    fn nodes_in(&self, database: DatabaseId, wanted: u64) -> [u64; 2] {
+        let record = founding::state().database(database).expect("a database of the shape");
+        let nodes = record.replicas.iter().map(|copy| copy.node().0);
+        let nodes: Vec<u64> = nodes.filter(|node| site(*node) == wanted).collect();
+        nodes.try_into().expect("a site has two nodes")
+    }
+
+    /// The nodes of the site where a database belongs now.
+    fn home(&self, database: DatabaseId) -> [u64; 2] {
+        let known = self.control();
+        let state = known.as_deref().unwrap_or(founding::state());
+        let record = state.database(database).expect("a database of the shape");
+        let at = SITES.iter().position(|site| *site == record.active_site);
+        self.nodes_in(database, at.expect("it belongs to a site") as u64)
+    }
+
+    /// The other node of the site; none where the database is active outside of it.
+    fn other_of(&self, database: DatabaseId, active: u64) -> Option<u64> {
+        let [first, second] = self.home(database);
+        let pairs = [(first, second), (second, first)];
+        pairs.iter().find(|(one, _)| *one == active).map(|(_, to)| *to)
     }
 
     /// A node said something of a step.
@@ -245,21 +281,6 @@ pub fn all_over(world: &mut World) -> bool {
         world.find(format!("{rule}: operations stay running: {}", left.join("; ")));
     }
     over
-}
-
-/// The two nodes of a database's own site, the preferred one first.
-fn home(database: DatabaseId) -> [u64; 2] {
-    let record = founding::state().database(database).expect("a database of the shape");
-    let mut nodes = record.replicas.iter().map(|copy| copy.node().0);
-    let first = nodes.next().expect("a database has copies");
-    let second = nodes.find(|node| site(*node) == site(first)).expect("a site has two nodes");
-    [first, second]
-}
-
-/// The other node of the site; none where the database is active outside of it.
-fn other_of(database: DatabaseId, active: u64) -> Option<u64> {
-    let [first, second] = home(database);
-    [(first, second), (second, first)].iter().find(|(one, _)| *one == active).map(|(_, to)| *to)
 }
 
 /// How all nodes and copies stand, as somebody would say who sees everything.

@@ -16,7 +16,9 @@ use testkit::scratch::Scratch;
 const SECONDS: u64 = 60;
 const DATABASES: [&str; 3] = ["DB1", "DB2", "DB3"];
 const CALM: Duration = Duration::from_secs(60);
-/// Longer than a lease.
+/// How long an active node is frozen the first time; another one takes over long before.
+const FROZEN: Duration = Duration::from_secs(30);
+/// The same from then on: longer than a lease.
 const LONG: Duration = Duration::from_secs(9);
 
 /// What happens, as the history calls it.
@@ -59,7 +61,8 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_happens_one_after_the_
             None => KINDS[dice.below(KINDS.len() as u64) as usize],
         };
         let database = DATABASES[dice.below(DATABASES.len() as u64) as usize];
-        happen(&mut trial, &work, kind, database)
+        let frozen = if round < KINDS.len() { FROZEN } else { LONG };
+        happen(&mut trial, &work, kind, database, frozen)
             .await
             .with_context(|| format!("round {round}: {kind}, {database}"))?;
         ask::wait_healthy(&trial.cluster, CALM).with_context(|| format!("after {kind}"))?;
@@ -72,7 +75,13 @@ async fn nothing_acknowledged_is_lost_or_doubled_whatever_happens_one_after_the_
     trial.judge()
 }
 
-async fn happen(trial: &mut Trial, work: &Work, kind: &str, database: &str) -> anyhow::Result<()> {
+async fn happen(
+    trial: &mut Trial,
+    work: &Work,
+    kind: &str,
+    database: &str,
+    frozen: Duration,
+) -> anyhow::Result<()> {
     let from = now();
     let active = ask::active(&trial.cluster, database)?;
     let mut nodes = vec![active.clone()];
@@ -87,7 +96,7 @@ async fn happen(trial: &mut Trial, work: &Work, kind: &str, database: &str) -> a
         "active node frozen" => {
             trial.cluster.pause(&active)?;
             work.progress(50, CALM).await?;
-            tokio::time::sleep(LONG).await;
+            tokio::time::sleep(frozen).await;
             trial.cluster.resume(&active)?;
         }
         "passive site silent" => {

@@ -267,28 +267,17 @@ fn members(state: &ControlState, record: &DatabaseRecord, running: &Running) -> 
     let voting = record.replicas.iter().filter(|copy| copy.voter);
     let voters: BTreeSet<ReplicaId> = voting.clone().map(ReplicaRecord::id).collect();
     let admitted = voting.clone().any(|copy| copy.seeded && !running.voters.contains(&copy.id()));
-    // The voters of a database are changed where it is active, as a step of a move.
-    let admitted = admitted || database == DatabaseId::CONTROL;
-    let differ = voters != running.voters && (admitted || !left.is_empty());
-    if differ || half_changed(state, database, &voters, running) {
+    // A move to another site changes the voters of its database before the record says so.
+    let object = move_object(database.0);
+    let moves = state.running().any(|known| known.object == object);
+    // What a step of a move, or an earlier leader, left in the middle of a change is ended here: both
+    // sets of a joint membership would be needed for ever.
+    let differ = voters != running.voters || running.joint;
+    if differ && (!moves || voters != running.voters && (admitted || !left.is_empty())) {
         return Some(Action::ChangeVoters { database, voters });
     }
     let leaves = !left.is_empty() && !running.joint;
     leaves.then_some(Action::RemoveLearners { database, learners: left })
-}
-
-/// Whether a change of the voters was left in its middle: both sets together are those that are
-/// wanted, and whoever led before is gone. Raft goes on with both, and nobody else would end it.
-fn half_changed(
-    state: &ControlState,
-    database: DatabaseId,
-    voters: &BTreeSet<ReplicaId>,
-    running: &Running,
-) -> bool {
-    // A move changes the voters of its database by itself, and ends what an earlier leader began.
-    let object = move_object(database.0);
-    let moves = || state.running().any(|known| known.object == object);
-    running.joint && *voters == running.voters && !moves()
 }
 
 /// Whether a node's lost store still has a vote that its new one is to get: both change in one step.

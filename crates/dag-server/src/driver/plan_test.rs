@@ -430,6 +430,29 @@ fn a_change_of_voters_that_a_leader_left_half_done_is_ended_by_the_next_one() {
 }
 
 #[test]
+fn voters_that_a_move_left_behind_follow_the_record_again() {
+    let mut case = Case::settled(1);
+    let record = control().database(DB1).unwrap().clone();
+    let id = |votes| record.replicas.iter().find(|copy| copy.voter == votes).unwrap().id();
+    let voters: BTreeSet<ReplicaId> =
+        record.replicas.iter().filter(|copy| copy.voter).map(ReplicaRecord::id).collect();
+    // Its step changed the voters, and was not recorded; or both sets are in force.
+    for (joint, gone) in [(false, Some(id(true))), (true, None)] {
+        case.runs(DB1, |running| {
+            (running.leads, running.joint, running.voters) = (true, joint, voters.clone());
+            running.voters.insert(id(false));
+            running.voters.retain(|voter| Some(*voter) != gone);
+        });
+        let change = Action::ChangeVoters { database: DB1, voters: voters.clone() };
+        assert_eq!(about_db1(&case), [change]);
+    }
+    let (object, state) = (move_object(DB1.0), OperationState::Running.into());
+    let moving = Operation { operation: 7, object, state, ..Operation::default() };
+    case.control.as_mut().unwrap().operations.push(moving);
+    assert_eq!(about_db1(&case), [], "the move's own steps see to them");
+}
+
+#[test]
 fn a_lost_stores_vote_is_handed_to_the_new_one_in_one_step() {
     let mut case = leading_control();
     let next = case.control.as_ref().unwrap().next_replica;

@@ -14,7 +14,9 @@ use std::time::Duration;
 use active_manager::control::command::{
     BeginOperation, BeginStep, EndOperation, EndStep, Ending, PlaceVoters, RecordMove,
 };
-use active_manager::control::{Operation, OperationState, Order, Outcome, StepRecord};
+use active_manager::control::{
+    ControlState, Operation, OperationState, Order, Outcome, StepRecord,
+};
 use active_manager::course::{Next, Step};
 use dac::step_fence::StepId;
 use dag_api::admin::v1 as api;
@@ -471,11 +473,11 @@ impl AdminServer {
             );
             return Err(Problem::new(Reason::CheckFailed, text).check("control-term"));
         }
-        let this = self.clone();
+        let (this, operation) = (self.clone(), request.operation);
         let work = async move {
             match what {
                 What::Transfer(step) => this.transfer(&step).await,
-                What::Voters(step) => this.change_voters(&step).await,
+                What::Voters(step) => this.change_voters(operation, &step).await,
             }
         };
         let outcome = self.node.steps.take(&self.node, asked, work).await?;
@@ -492,22 +494,46 @@ impl AdminServer {
         Ok(format!("handed to replica {to}"))
     }
 
+    /// Waits until the control log says here that the operation runs. Before, this node's own driver would
+    /// take its changes for something left behind, and undo them.
+    async fn until_known(&self, operation: u64, end: Instant) -> Result<(), Problem> {
+        while !self.node.control().is_some_and(|state| runs(&state, operation)) {
+            if Instant::now() >= end {
+                let text = format!("operation {operation} does not run, as far as is known here");
+                return Err(Problem::new(Reason::CheckFailed, text).check("operation-running"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
     /// Makes these copies the voters of a database that is active here; all others become learners.
-    async fn change_voters(&self, step: &api::VotersStep) -> Result<String, Problem> {
+    async fn change_voters(
+        &self,
+        operation: u64,
+        step: &api::VotersStep,
+    ) -> Result<String, Problem> {
         let database = DatabaseId(step.database_id);
         let group = self.node.group(database)?;
+        let by = Instant::now() + VOTERS;
+        self.until_known(operation, by).await?;
         let members = group.status().members.into_iter();
         let members = members
             .map(|known| (known.replica, replication::Member { node: known.node }))
             .collect();
         let voters = step.replicas.iter().copied().map(ReplicaId).collect();
-        let changed = group.change_members(&members, &voters, Instant::now() + VOTERS).await;
+        let changed = group.change_members(&members, &voters, by).await;
         changed.map_err(|error| {
             let check = Problem::new(Reason::CheckFailed, error.to_string()).check("voters");
             check.database(database)
         })?;
         Ok(format!("{} copies vote", step.replicas.len()))
     }
+}
+
+/// Whether an operation runs, by the control log as it is applied here.
+fn runs(state: &ControlState, operation: u64) -> bool {
+    state.running().any(|known| known.operation == operation)
 }
 
 /// How long the target may take to show that it serves where the old active node did not say that
