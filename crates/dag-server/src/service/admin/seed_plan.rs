@@ -175,6 +175,23 @@ mod tests {
     }
 
     #[test]
+    fn who_votes_is_settled_by_the_active_copys_own_word() {
+        let line = |node_id, group_settled| api::DatabaseCopy {
+            database_id: 16,
+            node_id,
+            group_settled,
+            group_voters: vec![3, 4, node_id],
+            ..api::DatabaseCopy::default()
+        };
+        let copies = [line(1, false), line(2, true)];
+        let settled = |active| settled_voters(&copies, DatabaseId(16), NodeId(active));
+        assert_eq!(settled(2), Some(vec![3, 4, 2]));
+        assert_eq!(settled(1), None, "a change is under way, or not known to be committed");
+        assert_eq!(settled(3), None, "nothing was heard of it");
+        assert_eq!(settled_voters(&copies, DatabaseId(17), NodeId(2)), None);
+    }
+
+    #[test]
     fn only_the_digest_of_this_very_copy_at_the_active_copys_mark_admits_it() {
         let seed = SeedRecord { node: 2, replica: 9, ..SeedRecord::default() };
         let judge = |copies: Vec<api::CopyDigest>| {
