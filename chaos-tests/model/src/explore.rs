@@ -48,16 +48,45 @@ impl Explored {
     }
 }
 
+/// How far a model is explored.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    /// For so long. One thread alone goes on until something breaks or nothing is left: stateright
+    /// looks at its clock when threads share their work.
+    pub time: Duration,
+    /// Not beyond so many steps.
+    pub depth: Option<usize>,
+    /// One finds the shortest counterexample; two see the clock.
+    pub threads: usize,
+}
+
+impl Bound {
+    fn time(time: Duration) -> Self {
+        Self { time, depth: None, threads: 2 }
+    }
+
+    /// Until something breaks, which it does.
+    fn found(time: Duration) -> Self {
+        Self { threads: 1, ..Self::time(time) }
+    }
+
+    /// So many steps, as far as the time suffices.
+    pub fn steps(time: Duration, depth: usize) -> Self {
+        Self { depth: Some(depth), ..Self::time(time) }
+    }
+}
+
 /// Explores one model until the time is up, something breaks, or nothing is left.
-pub fn explore<M>(name: &'static str, model: M, time: Duration, depth: Option<usize>) -> Explored
+pub fn explore<M>(name: &'static str, model: M, bound: Bound) -> Explored
 where
     M: Model + Send + Sync + 'static,
     M::State: Clone + Debug + Hash + PartialEq + Send + Sync + 'static,
     M::Action: Clone + Debug + PartialEq + Send + Sync,
 {
     let begun = Instant::now();
+    let Bound { time, depth, threads } = bound;
     let mut builder =
-        model.checker().threads(1).timeout(time).finish_when(HasDiscoveries::AnyFailures);
+        model.checker().threads(threads).timeout(time).finish_when(HasDiscoveries::AnyFailures);
     if let Some(depth) = depth {
         builder = builder.target_max_depth(depth);
     }
@@ -86,28 +115,29 @@ where
 /// Explores every model; most of the time goes to the sites.
 pub fn check(time: Duration) -> Vec<Explored> {
     let small = [
-        explore("steps", Steps, time / 20, None),
-        explore("mounting", Mounting, time / 20, None),
-        explore("lease", Lease::default(), time / 4, None),
+        explore("steps", Steps, Bound::time(time / 20)),
+        explore("mounting", Mounting, Bound::time(time / 20)),
+        explore("lease", Lease::default(), Bound::time(time / 4)),
     ];
     let used: Duration = small.iter().map(|explored| explored.took).sum();
     let mut all = small.to_vec();
-    all.push(explore("sites", Sites::default(), time.saturating_sub(used), None));
+    all.push(explore("sites", Sites::default(), Bound::time(time.saturating_sub(used))));
     all
 }
 
 /// Plants a mutant and explores the model that must find it.
 pub fn hunt(mutant: Mutant, time: Duration) -> Explored {
     Mutant::plant(Some(mutant));
+    let bound = Bound::found(time);
     let found = match mutant {
         Mutant::LeaseFromReceipt | Mutant::LatestSendingTime | Mutant::NoDriftMargin => {
             // Only the answer to an older request needs two requests under way.
             let under_way = if mutant == Mutant::LatestSendingTime { 2 } else { 1 };
-            explore("lease", Lease { under_way, ..Lease::default() }, time, None)
+            explore("lease", Lease { under_way, ..Lease::default() }, bound)
         }
-        Mutant::OlderLineageApplied => explore("mounting", Mounting, time, None),
-        Mutant::StaleStepAccepted => explore("steps", Steps, time, None),
-        _ => explore("sites", Sites { faults: 2, commands: 2, time: 8 }, time, None),
+        Mutant::OlderLineageApplied => explore("mounting", Mounting, bound),
+        Mutant::StaleStepAccepted => explore("steps", Steps, bound),
+        _ => explore("sites", Sites { faults: 2, commands: 2, time: 8 }, bound),
     };
     Mutant::plant(None);
     found

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use dag_types::Mutant;
-use model::explore::{explore, hunt};
+use model::explore::{Bound, explore, hunt};
 use model::lease::Lease;
 use model::mounting::Mounting;
 use model::sites::Sites;
@@ -18,10 +18,10 @@ const LONG_ENOUGH: Duration = Duration::from_secs(120);
 #[test]
 fn nothing_breaks_up_to_a_small_bound_and_every_mutant_is_found() {
     let clean = [
-        explore("steps", Steps, SHORT, Some(8)),
-        explore("mounting", Mounting, SHORT, Some(8)),
-        explore("lease", Lease { ticks: 6, under_way: 2 }, SHORT, Some(8)),
-        explore("sites", Sites::default(), SHORT, Some(4)),
+        explore("steps", Steps, Bound::steps(SHORT, 8)),
+        explore("mounting", Mounting, Bound::steps(SHORT, 8)),
+        explore("lease", Lease { ticks: 6, under_way: 2 }, Bound::steps(SHORT, 8)),
+        explore("sites", Sites::default(), Bound::steps(SHORT, 4)),
     ];
     for explored in &clean {
         println!("{}", explored.words());
