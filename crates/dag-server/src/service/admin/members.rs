@@ -166,7 +166,9 @@ impl AdminServer {
             if let Err(late) = self.until(at, what, PATIENCE, settled).await? {
                 return Ok(Err(late));
             }
-            let voters = self.directory_voters().unwrap_or_default();
+            let Some(voters) = self.directory_voters() else {
+                return Ok(Err(format!("no longer so: {what}")));
+            };
             let order = RemoveCopy { database: DatabaseId::DIRECTORY.0, node: node.0, voters };
             if let Err(why) = self.order_at(at, Order::RemoveCopy(order)).await? {
                 return Ok(Err(why));
