@@ -48,9 +48,9 @@ impl Explored {
     }
 }
 
-/// States, met again or not, after which an exploration for a time ends: seven kilobytes each are kept of
-/// the new ones, and two threads fill 23 GB with them in a minute and a half.
-const STATES_MAX: usize = 3_000_000;
+/// States, met again or not, after which an exploration for a time ends, so that memory does: a new one
+/// takes some three hundred bytes.
+const STATES_MAX: usize = 100_000_000;
 
 /// How far a model is explored.
 #[derive(Debug, Clone, Copy)]

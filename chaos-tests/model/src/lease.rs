@@ -18,6 +18,8 @@ use dag_types::{
 };
 use stateright::{Model, Property};
 
+use crate::shared::{Pool, Shared};
+
 const HOLDER: NodeId = NodeId(1);
 const LEADER: NodeId = NodeId(9);
 
@@ -55,9 +57,9 @@ pub struct World {
     /// Milliseconds that each clock counts per tick.
     holder_rate: u64,
     granter_rate: u64,
-    gate: DacGate,
-    granter: Granter,
-    registry: Registry,
+    gate: Shared<DacGate>,
+    granter: Shared<Granter>,
+    registry: Shared<Registry>,
     requests: Vec<(Renewal, Millis)>,
     grants: Vec<(Grant, Millis)>,
     /// The latest end that any grant that arrived allows, by the holder's clock.
@@ -66,7 +68,18 @@ pub struct World {
     stopped: bool,
 }
 
+static GATES_MET: Pool<DacGate> = Pool::new();
+static GRANTERS_MET: Pool<Granter> = Pool::new();
+static REGISTRIES_MET: Pool<Registry> = Pool::new();
+
 impl World {
+    /// Gives back what was copied and is as it was, or as it is in another state.
+    fn settle(&mut self) {
+        GATES_MET.settle(&mut self.gate);
+        GRANTERS_MET.settle(&mut self.granter);
+        REGISTRIES_MET.settle(&mut self.registry);
+    }
+
     fn holder_now(&self) -> Millis {
         Millis(1000 + self.tick * self.holder_rate)
     }
@@ -132,9 +145,9 @@ fn first(under_way: usize, holder_rate: u64, granter_rate: u64) -> World {
         tick: 0,
         holder_rate,
         granter_rate,
-        gate: DacGate::at_boot(Millis(1000), holder(), TIMES, saved),
-        granter: Granter::take_office(Millis(5000), LEADER, 1, TIMES),
-        registry: registry.clone(),
+        gate: Shared::new(DacGate::at_boot(Millis(1000), holder(), TIMES, saved)),
+        granter: Shared::new(Granter::take_office(Millis(5000), LEADER, 1, TIMES)),
+        registry: Shared::new(registry.clone()),
         requests: Vec::new(),
         grants: Vec::new(),
         allowed_until: Millis(0),
@@ -144,6 +157,7 @@ fn first(under_way: usize, holder_rate: u64, granter_rate: u64) -> World {
     run_holder(&mut world, gate::Input::Applied(registry));
     run_holder(&mut world, gate::Input::ControlLeader(Some(LEADER)));
     hear(&mut world);
+    world.settle();
     world
 }
 
@@ -235,7 +249,7 @@ impl Model for Lease {
                 run_holder(&mut next, gate::Input::Grant(grant));
             }
             Event::LineageChanges => {
-                next.registry = taken(&next.registry);
+                next.registry = Shared::new(taken(&next.registry));
                 next.stopped = true;
             }
             Event::AnotherServes => {
@@ -243,6 +257,7 @@ impl Model for Lease {
                 next.taken_over = fence == Fence::Passed;
             }
         }
+        next.settle();
         (next != *world).then_some(next)
     }
 

@@ -14,5 +14,6 @@
 pub mod explore;
 pub mod lease;
 pub mod mounting;
+pub mod shared;
 pub mod sites;
 pub mod steps;

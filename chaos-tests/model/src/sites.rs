@@ -24,6 +24,8 @@ use dag_types::{
 };
 use stateright::{Model, Property};
 
+use crate::shared::{Pool, Shared};
+
 const NODES: usize = 5;
 const DATA: usize = 4;
 const WITNESS: usize = 4;
@@ -155,9 +157,9 @@ struct Node {
 pub struct World {
     now: Millis,
     net: Net,
-    nodes: [Node; NODES],
-    groups: Vec<Group>,
-    links: Vec<Link>,
+    nodes: [Shared<Node>; NODES],
+    groups: Vec<Shared<Group>>,
+    links: Vec<Shared<Link>>,
     /// Voters of each incarnation of the database.
     generations: Vec<u8>,
     /// Links in which something was acknowledged.
@@ -165,6 +167,19 @@ pub struct World {
     faults: u8,
     commands: u8,
     broken: Option<Broken>,
+}
+
+static NODES_MET: Pool<Node> = Pool::new();
+static GROUPS_MET: Pool<Group> = Pool::new();
+static LINKS_MET: Pool<Link> = Pool::new();
+
+impl World {
+    /// Gives back what was copied and is as it was, or as it is in another state.
+    fn settle(&mut self) {
+        self.nodes.iter_mut().for_each(|node| NODES_MET.settle(node));
+        self.groups.iter_mut().for_each(|group| GROUPS_MET.settle(group));
+        self.links.iter_mut().for_each(|link| LINKS_MET.settle(link));
+    }
 }
 
 /// What must never happen.
@@ -244,6 +259,7 @@ impl Model for Sites {
         let mut world = World::first();
         world.talk();
         assert_eq!(world.open_in(0), SITE[0] | SITE[1], "a whole DAG opens its gates");
+        world.settle();
         vec![world]
     }
 
@@ -315,6 +331,7 @@ impl Model for Sites {
         }
         next.look_at_gates();
         next.look_for_acknowledgements();
+        next.settle();
         (next != *world).then_some(next)
     }
 

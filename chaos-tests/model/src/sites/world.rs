@@ -9,18 +9,20 @@ impl World {
             let saved = Saved { chain: chain.clone(), promise: None };
             DacGate::at_boot(Millis(0), holder(node, 1), TIMES, saved)
         };
-        let node = |node: usize| Node {
-            link: 0,
-            group: 0,
-            length: 1,
-            boots: 1,
-            generation: 0,
-            gate: Some(gate(node)),
-            paused: false,
-            forked: false,
-            allowed_until: Millis(0),
-            granted: None,
-            asked: None,
+        let node = |node: usize| {
+            Shared::new(Node {
+                link: 0,
+                group: 0,
+                length: 1,
+                boots: 1,
+                generation: 0,
+                gate: Some(gate(node)),
+                paused: false,
+                forked: false,
+                allowed_until: Millis(0),
+                granted: None,
+                asked: None,
+            })
         };
         let log = Log {
             length: 1,
@@ -34,15 +36,21 @@ impl World {
             now: BEGIN,
             net: Net::Whole,
             nodes: [node(0), node(1), node(2), node(3), node(4)],
-            groups: vec![Group { members: ALL, term: 0, leader: None, granter: None, log }],
-            links: vec![Link {
+            groups: vec![Shared::new(Group {
+                members: ALL,
+                term: 0,
+                leader: None,
+                granter: None,
+                log,
+            })],
+            links: vec![Shared::new(Link {
                 chain,
                 parent: 0,
                 unfenced: false,
                 site: 0,
                 group: 0,
                 held_until: Millis(0),
-            }],
+            })],
             generations: vec![FIRST_VOTERS],
             counted: 0,
             faults: 0,
@@ -72,7 +80,7 @@ impl World {
     }
 
     pub(super) fn speaks_for(&self, node: usize, group: usize) -> bool {
-        let Node { group: own, link, forked, .. } = self.nodes[node];
+        let Node { group: own, link, forked, .. } = *self.nodes[node];
         own == group && self.links[link].group == group && !forked
     }
 
@@ -133,7 +141,7 @@ impl World {
         let mut out = Vec::new();
         let mut actions = gate.step(now, input);
         while !actions.is_empty() {
-            let Node { gate: Some(gate), asked, .. } = &mut self.nodes[node] else { return out };
+            let Node { gate: Some(gate), asked, .. } = &mut *self.nodes[node] else { return out };
             let mut more = Vec::new();
             let mut saved = None;
             for action in actions.drain(..) {
@@ -177,7 +185,7 @@ impl World {
     /// Everything that must hold of every gate at every moment.
     pub(super) fn look_at_gates(&mut self) {
         for node in 0..NODES {
-            let Node { gate, allowed_until, granted, .. } = &self.nodes[node];
+            let Node { gate, allowed_until, granted, .. } = &*self.nodes[node];
             let Some(gate) = gate.as_ref().filter(|gate| gate.closed(self.now).is_none()) else {
                 continue;
             };
@@ -220,7 +228,7 @@ impl World {
     }
 
     pub(super) fn can_acknowledge(&self, node: usize) -> bool {
-        let Node { gate: Some(gate), generation, link, forked: false, .. } = &self.nodes[node]
+        let Node { gate: Some(gate), generation, link, forked: false, .. } = &*self.nodes[node]
         else {
             return false;
         };
@@ -249,7 +257,9 @@ impl World {
             self.lead(group);
         }
         // What was asked of somebody who does not answer is lost.
-        self.nodes.iter_mut().for_each(|node| node.asked = None);
+        for node in self.nodes.iter_mut().filter(|node| node.asked.is_some()) {
+            node.asked = None;
+        }
         self.look_at_gates();
         self.look_for_acknowledgements();
     }
@@ -290,7 +300,7 @@ impl World {
         });
         // The witness leads only where nobody else can.
         let Some(elected) = candidates.min_by_key(|node| (*node == WITNESS, *node)) else { return };
-        let Group { term, leader, granter, .. } = &mut self.groups[group];
+        let Group { term, leader, granter, .. } = &mut *self.groups[group];
         *term += 1;
         *leader = Some(elected);
         *granter = Some(Granter::take_office(self.now, number(elected), *term, TIMES));
@@ -400,7 +410,7 @@ impl World {
     /// Nodes with an open gate in a lineage.
     pub(super) fn open_in(&self, link: usize) -> u8 {
         let open = (0..DATA).filter(|node| {
-            let Node { gate, link: own, .. } = &self.nodes[*node];
+            let Node { gate, link: own, .. } = &*self.nodes[*node];
             *own == link && gate.as_ref().is_some_and(|gate| gate.closed(self.now).is_none())
         });
         open.fold(0, |m, n| m | 1 << n)
@@ -413,7 +423,7 @@ impl World {
         let group = self.links[link].group;
         let stopped = self.groups[group].log.stopped;
         let given_up = (link + 1..self.links.len()).any(|other| {
-            let Link { unfenced, site, .. } = self.links[other];
+            let Link { unfenced, site, .. } = *self.links[other];
             unfenced && !stopped[site] && !self.comes_from(link, other)
         });
         if given_up {
@@ -437,7 +447,8 @@ impl World {
         let chain = chain.extended(link).expect("epochs count up");
         let unfenced = kind == LineageKind::ActivateUnfenced;
         let held_until = Millis(0);
-        self.links.push(Link { chain, parent, unfenced, site, group, held_until });
+        let link = Link { chain, parent, unfenced, site, group, held_until };
+        self.links.push(Shared::new(link));
         self.links.len() - 1
     }
 
@@ -544,7 +555,7 @@ impl World {
             grants: [None; DATA],
             fencing: false,
         };
-        self.groups.push(Group { members, term: 0, leader: None, granter: None, log });
+        self.groups.push(Shared::new(Group { members, term: 0, leader: None, granter: None, log }));
         let chain = self.links[link].chain.clone();
         for node in parts {
             self.gate(*node, gate::Input::Chain(chain.clone()));
@@ -580,7 +591,7 @@ impl World {
 
     pub(super) fn power_lost(&mut self, mask: u8) {
         for node in bits(mask) {
-            let Node { gate, paused, granted, allowed_until, .. } = &mut self.nodes[node];
+            let Node { gate, paused, granted, allowed_until, .. } = &mut *self.nodes[node];
             *gate = None;
             *paused = false;
             *granted = None;
@@ -597,7 +608,7 @@ impl World {
     pub(super) fn started(&mut self, mask: u8) {
         for node in bits(mask) {
             self.nodes[node].boots += 1;
-            let Node { link, boots, .. } = self.nodes[node];
+            let Node { link, boots, .. } = *self.nodes[node];
             let saved = Saved { chain: self.links[link].chain.clone(), promise: None };
             let gate = DacGate::at_boot(self.now, holder(node, boots), TIMES, saved);
             if gate.closed(self.now).is_none() {
