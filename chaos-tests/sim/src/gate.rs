@@ -20,7 +20,9 @@ use dac::keeper::{Action, Heard, Lease, Seen};
 use dac::message::Holder;
 use dac::{Closed, DacGate, Keeper, LeaseTimes, MountPermit};
 use dag_api::peer::v1 as pb;
-use dag_types::{Boot, DatabaseId, GrantId, LineageChain, Millis, NodeId, Registry, StoreId};
+use dag_types::{
+    Boot, Candidacy, DatabaseId, GrantId, LineageChain, Millis, NodeId, Registry, StoreId,
+};
 use history::journal::{BootOf, Event, GateLease};
 use openraft_rt::AsyncRuntime;
 use prost::Message as _;
@@ -381,12 +383,13 @@ pub fn settle(shared: &Shared, group: &Group) {
         (state.gate.clone(), state.control.clone(), state.barred.contains(&database))
     };
     let Some(gate) = gate else { return };
+    let unless_barred = |candidacy| if barred { Candidacy::Never } else { candidacy };
     if database == DatabaseId::CONTROL {
-        return group.allow_campaign(!barred);
+        return group.stand(unless_barred(Candidacy::Freely));
     }
     if gate.strange.load(Ordering::SeqCst) {
         // Nothing that this DAG's log says is about it.
-        group.allow_campaign(!barred);
+        group.stand(unless_barred(Candidacy::Freely));
         return group.allow_mount(true);
     }
     let node = NodeId(shared.node);
@@ -401,7 +404,9 @@ pub fn settle(shared: &Shared, group: &Group) {
         mail && other.spec().database != database && other.role().0 == Role::Leader
     };
     let led = shared.groups().iter().filter(|other| led(other)).count();
-    let allowed = eligibility::may_campaign(control.as_deref(), node, database, leads, led);
-    group.allow_campaign(open && allowed && !barred);
+    group.stand(unless_barred(match open {
+        true => eligibility::candidacy(control.as_deref(), node, database, leads, led),
+        false => Candidacy::Never,
+    }));
     group.allow_mount(open);
 }

@@ -15,8 +15,8 @@ use std::time::Duration;
 use active_manager::control::ControlState;
 use dac::message::Holder;
 use dag_types::{
-    ActivationId, Boot, DagId, DatabaseId, Generation, Lineage, LogId, Millis, NodeId, ReplicaId,
-    StoreId,
+    ActivationId, Boot, Candidacy, DagId, DatabaseId, Generation, Lineage, LogId, Millis, NodeId,
+    ReplicaId, StoreId,
 };
 use openraft_rt::AsyncRuntime;
 use openraft_rt::deterministic_rng::DeterministicRng;
@@ -426,7 +426,7 @@ impl Shared {
     pub fn bar(&self, database: DatabaseId) {
         self.state().barred.insert(database);
         if let Some(group) = self.group(database) {
-            group.allow_campaign(false);
+            group.stand(Candidacy::Never);
         }
     }
 
@@ -535,7 +535,7 @@ impl Shared {
             database,
             generation: assigned.generation,
             replica,
-            may_campaign: ungated,
+            candidacy: if ungated { Candidacy::Freely } else { Candidacy::Never },
             may_mount: ungated,
         };
         match registry.start(spec, copy, machine(database)).await {

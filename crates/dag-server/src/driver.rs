@@ -18,7 +18,7 @@ use active_manager::control::{
     Command, ControlState, CreateDag, Order, Outcome, RegisterBoot, Response,
 };
 use dac::keeper::Heard;
-use dag_types::{Boot, DatabaseId, Generation, LogId, NodeId, ReplicaId, StoreId};
+use dag_types::{Boot, Candidacy, DatabaseId, Generation, LogId, NodeId, ReplicaId, StoreId};
 use futures::{StreamExt, stream};
 use prost::Message as _;
 use replication::{Group, GroupSpec, Machine, Role};
@@ -308,9 +308,9 @@ impl Driver {
         let copy = CopyOf::new(database, generation, replica);
         journal_opening(&self.node, copy, &opened.path, opened.born);
         // The gate says more once the group is there.
-        let ungated = database == DatabaseId::CONTROL;
-        let (may_campaign, may_mount) = (ungated, ungated);
-        let spec = GroupSpec { database, generation, replica, may_campaign, may_mount };
+        let may_mount = database == DatabaseId::CONTROL;
+        let candidacy = if may_mount { Candidacy::Freely } else { Candidacy::Never };
+        let spec = GroupSpec { database, generation, replica, candidacy, may_mount };
         match member.registry.start(spec, opened.copy, machine(database, &self.node)).await {
             Ok(group) => {
                 self.node.failed.forget(database);

@@ -9,6 +9,7 @@
 //! | [`Lineage`], [`LineageChain`] | the last link of the chain of site activations; the chain, which alone says what is newer |
 //! | [`Registry`] | who may hold a gate's lease, as the control log says |
 //! | [`DatabaseId`], [`Generation`], [`ReplicaId`] | which Raft group, which incarnation of it, which copy |
+//! | [`CopyStatus`], [`Candidacy`] | how a copy stands, and how far it may strive for leadership |
 //! | [`LogId`], [`Chain`] | a position in a database's log, and the hash of all that stands before it |
 //! | [`Millis`] | an instant or a span, handed in by the caller |
 #![no_std]
@@ -18,6 +19,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod candidacy;
 mod copy;
 mod ids;
 mod lineage;
@@ -28,6 +30,7 @@ mod time;
 mod view;
 mod write;
 
+pub use candidacy::Candidacy;
 pub use copy::CopyStatus;
 pub use ids::{
     ActivationId, Boot, DagId, DatabaseId, Generation, Lineage, MailboxId, NodeId, ParseIdError,

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dag_types::{
-    ActivationId, Boot, DagId, DatabaseId, Generation, Lineage, LogId, Millis, NodeId, ReplicaId,
-    StoreId, Write,
+    ActivationId, Boot, Candidacy, DagId, DatabaseId, Generation, Lineage, LogId, Millis, NodeId,
+    ReplicaId, StoreId, Write,
 };
 use replication::link::grpc::{GrpcLink, GrpcOptions, PeerServer};
 use replication::peer::{KnownPeers, PeerIdentity};
@@ -122,7 +122,7 @@ impl Node {
             database,
             generation: Generation::FIRST,
             replica,
-            may_campaign: replica.0 == 1,
+            candidacy: if replica.0 == 1 { Candidacy::Freely } else { Candidacy::Never },
             may_mount: true,
         };
         self.registry.start(spec, copy, Arc::new(Puts)).await.expect("a group")

@@ -24,12 +24,12 @@ mod upkeep;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use bytes::Bytes;
 use dac::Closed;
 use dag_format::envelope::{Body, Envelope};
-use dag_types::{DatabaseId, Generation, Lineage, LogId, Millis, NodeId, ReplicaId};
+use dag_types::{Candidacy, DatabaseId, Generation, Lineage, LogId, Millis, NodeId, ReplicaId};
 use openraft::AsyncRuntime;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
 use openraft::impls::OneshotResponder;
@@ -52,6 +52,7 @@ use crate::network::{GroupLink, Network};
 use crate::offload::Offload;
 use crate::options::Options;
 use crate::peer::{PeerRegistry, Refusal};
+use crate::standing::Standing;
 use crate::state_machine::{CopyState, DigestAt, Mounted, StateMachine};
 use crate::types::{CommittedLeaderId, Member, Payload, RaftMembership, Reply, Types, log_id};
 use crate::wire::KIND_MEMBERSHIP;
@@ -73,8 +74,8 @@ pub struct GroupSpec {
     pub generation: Generation,
     /// The copy: its id in the group, used once for ever.
     pub replica: ReplicaId,
-    /// Whether it may ask for votes and accept a transfer, until [`Group::allow_campaign`].
-    pub may_campaign: bool,
+    /// How it stands for election, until [`Group::stand`].
+    pub candidacy: Candidacy,
     /// Whether it mounts when it leads, until [`Group::allow_mount`].
     pub may_mount: bool,
 }
@@ -339,7 +340,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
             timeouts: options.timeouts,
             credit: options.credit(),
             offload,
-            allowed_to_campaign: AtomicBool::new(spec.may_campaign),
+            standing: Mutex::new(Standing::new(spec.candidacy, options.timeouts, Instant::now())),
             gate: gate.clone(),
             reads_waiting: 0.into(),
         });
@@ -502,11 +503,36 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         self.inner.link.may_campaign()
     }
 
-    pub fn allow_campaign(&self, allowed: bool) {
-        self.inner.link.allowed_to_campaign.store(allowed, Ordering::SeqCst);
+    pub fn is_candidate(&self) -> bool {
+        self.inner.link.is_candidate()
+    }
+
+    pub fn stand(&self, candidacy: Candidacy) {
+        self.inner.link.standing().set(candidacy);
+        self.settle_elections();
+        self.wake();
+    }
+
+    /// Lets openraft know whether it is to campaign when it hears no leader.
+    fn settle_elections(&self) {
         if let Some(instance) = self.instance() {
-            instance.raft.runtime_config().elect(allowed);
+            instance
+                .raft
+                .runtime_config()
+                .elect(self.inner.link.standing().may_campaign(Instant::now()));
         }
+    }
+
+    /// A leader was heard.
+    pub(crate) fn heard_leader(&self) {
+        self.inner.link.standing().heard_leader(Instant::now());
+    }
+
+    /// A vote was refused because this copy's log is greater than the candidate's.
+    pub(crate) fn refused_shorter(&self, candidate: ReplicaId, last: Option<LogId>) {
+        self.tell(Event::LongerLog { candidate, last });
+        self.inner.link.standing().refused_shorter(Instant::now());
+        self.settle_elections();
     }
 
     pub fn keep_log(&self, keep: bool) {
@@ -519,7 +545,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
     }
 
     pub async fn demote(&self) -> Result<(), StartError> {
-        self.allow_campaign(false);
+        self.stand(Candidacy::Never);
         self.rebuild().await
     }
 
@@ -541,7 +567,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
     }
 
     fn gate_is_open(&self) -> bool {
-        self.inner.gate.as_ref().is_none_or(|gate| gate.is_open())
+        self.inner.link.gate_is_open()
     }
 
     /// Asks the gate for leave to serve a request under this mount.

@@ -23,6 +23,7 @@
 //! | [`gate`](ServingGate), [`gate_wire`] | the seam to the node's gate, and what gates say to each other |
 //! | [`reform`] | a copy becomes the first of a new generation, offline |
 //! | [`seeds`](SeedServer) | streams on which a copy's files are given to another node |
+//! | `standing` | who campaigns freely, who only to bring the others up |
 //! | `network`, `mux`, [`link`], [`peer`] | from openraft's calls to frames, and who may send them |
 //! | [`timeouts`](Timeouts), [`options`](Options) | settings |
 //!
@@ -73,6 +74,7 @@ mod registry;
 mod rows;
 mod seeds;
 mod snapshot;
+mod standing;
 mod state_machine;
 #[cfg(test)]
 mod storage_suite;

@@ -2,16 +2,16 @@
 //!
 //! The gate is kept here as well as in openraft's own settings, because openraft's do not cover
 //! everything: `enable_elect` stops neither a transfer nor a triggered election. A copy that may
-//! not campaign asks nobody for a vote, and (in `mux::serve`) accepts no transfer.
+//! not campaign asks nobody for a vote, and (in `mux::serve`) one that is no candidate accepts no transfer.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dag_api::peer::v1 as pb;
 use dag_api::peer::v1::control_answer::Answer;
 use dag_api::peer::v1::control_call::Call;
-use dag_types::{DatabaseId, Generation, NodeId, ReplicaId};
+use dag_types::{Candidacy, DatabaseId, Generation, NodeId, ReplicaId};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -32,6 +32,7 @@ use crate::mux::{Peer, Peers};
 use crate::offload::Offload;
 use crate::peer::Refusal;
 use crate::snapshot::{self, Shipment, Snapshot, SnapshotContent};
+use crate::standing::Standing;
 use crate::timeouts::Timeouts;
 use crate::types::{Member, RaftVote, Types};
 use crate::wire;
@@ -45,8 +46,8 @@ pub(crate) struct GroupLink {
     pub timeouts: Timeouts,
     pub credit: Credit,
     pub offload: Offload,
-    /// Whether this copy may ask for votes and accept a transfer, as far as its owner decides.
-    pub allowed_to_campaign: AtomicBool,
+    /// How this copy stands for election, as far as its owner decides.
+    pub standing: Mutex<Standing>,
     /// Whether it may at all, now; none for a group that is not gated.
     pub gate: Option<Arc<dyn ServingGate>>,
     /// Reads that wait for a round of heartbeats, so that these are not held back.
@@ -63,10 +64,22 @@ impl GroupLink {
         }
     }
 
-    /// Whether this copy may ask for votes and accept a transfer now.
+    /// Whether this copy may ask for votes now.
     pub fn may_campaign(&self) -> bool {
-        let open = self.gate.as_ref().is_none_or(|gate| gate.is_open());
-        open && self.allowed_to_campaign.load(Ordering::SeqCst)
+        self.gate_is_open() && self.standing().may_campaign(Instant::now())
+    }
+
+    /// Whether it may be handed leadership now, and keep it.
+    pub fn is_candidate(&self) -> bool {
+        self.gate_is_open() && self.standing().candidacy() == Candidacy::Freely
+    }
+
+    pub fn gate_is_open(&self) -> bool {
+        self.gate.as_ref().is_none_or(|gate| gate.is_open())
+    }
+
+    pub fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pace(&self) -> Pace {

@@ -353,7 +353,10 @@ fn place_voters<V: StateView>(
     for (check, passed) in checks {
         if !passed {
             let (value, limit) = (format!("nodes {:?}", order.nodes), "see docs/safety.md");
-            return Err(failed(FailedCheck::new(check, record.name.clone(), value, limit)));
+            let refused = FailedCheck::new(check, record.name.clone(), value, limit);
+            return Err(failed(
+                refused.advice("`dagctl copies` shows each copy and what it waits for"),
+            ));
         }
     }
     let mut after = record.clone();

@@ -369,7 +369,8 @@ fn votes_suffice(
         if stops && left < needed {
             let subject = format!("{} without its copy on node {node}", database.name);
             let value = format!("{left} of {} voters stay", voters.len());
-            return Err(FailedCheck::new("majority", subject, value, format!("at least {needed}")));
+            let check = FailedCheck::new("majority", subject, value, format!("at least {needed}"));
+            return Err(check.advice("heal or seed another copy first; `dagctl status` shows them"));
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use dac::keeper::{Action, Heard, Lease, Seen};
 use dac::message::Holder;
 use dac::{Closed, LeaseTimes};
 use dag_format::links;
-use dag_types::{ActivationId, DatabaseId, GrantId, LineageChain, Millis, NodeId};
+use dag_types::{ActivationId, Candidacy, DatabaseId, GrantId, LineageChain, Millis, NodeId};
 use replication::{Group, Role, gate_wire};
 use tokio::sync::mpsc;
 
@@ -304,8 +304,10 @@ pub fn settle(node: &Node, group: &Group) {
     };
     let leads = group.role().0 == Role::Leader;
     let led = led_here(member, database);
-    let allowed = eligibility::may_campaign(control, node.id(), database, leads, led);
-    group.allow_campaign(open && allowed);
+    group.stand(match open {
+        true => eligibility::candidacy(control, node.id(), database, leads, led),
+        false => Candidacy::Never,
+    });
     group.allow_mount(open);
 }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dag_types::{LogId, ReplicaId};
+use dag_types::{Candidacy, LogId, ReplicaId};
 use futures::future::BoxFuture;
 use openraft::AsyncRuntime;
 use storage::state::StateRead;
@@ -86,15 +86,15 @@ impl Group {
         self.0.status()
     }
 
-    /// Whether this copy may ask for votes and accept a transfer.
+    /// Whether this copy may ask for votes now.
     pub fn may_campaign(&self) -> bool {
         self.0.may_campaign()
     }
 
-    /// Opens or closes the way to leadership. Closing does not end a leadership that is there: see
-    /// [`Group::demote`].
-    pub fn allow_campaign(&self, allowed: bool) {
-        self.0.allow_campaign(allowed);
+    /// How far it strives for leadership from now on. A leadership that is there does not end by it, nor
+    /// a mount: see [`Group::demote`].
+    pub fn stand(&self, candidacy: Candidacy) {
+        self.0.stand(candidacy);
     }
 
     /// Opens or closes the way to serving; closing ends it at once on this node.
@@ -241,7 +241,7 @@ trait Calls: Send + Sync {
     fn leader(&self) -> Option<LeaderHint>;
     fn status(&self) -> GroupStatus;
     fn may_campaign(&self) -> bool;
-    fn allow_campaign(&self, allowed: bool);
+    fn stand(&self, candidacy: Candidacy);
     fn allow_mount(&self, allowed: bool);
     fn keep_log(&self, keep: bool);
     fn serving(&self) -> Result<Serving, NotActive>;
@@ -297,8 +297,8 @@ impl<R: AsyncRuntime> Calls for RaftGroup<R> {
         Self::may_campaign(self)
     }
 
-    fn allow_campaign(&self, allowed: bool) {
-        Self::allow_campaign(self, allowed);
+    fn stand(&self, candidacy: Candidacy) {
+        Self::stand(self, candidacy);
     }
 
     fn allow_mount(&self, allowed: bool) {

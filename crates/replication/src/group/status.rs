@@ -50,6 +50,8 @@ pub struct GroupStatus {
     pub serving: bool,
     /// Whether it may ask for votes.
     pub may_campaign: bool,
+    /// Whether it may be handed leadership, and be mounted when it leads.
+    pub candidate: bool,
     /// Whether it refuses votes because it started a moment ago.
     pub vote_quarantine: bool,
     /// Why it is Failed, if it is.
@@ -137,6 +139,7 @@ impl<R: AsyncRuntime> RaftGroup<R> {
             mounted: inner.copy.mounted(),
             serving: self.serving().is_ok(),
             may_campaign: self.may_campaign(),
+            candidate: self.is_candidate(),
             vote_quarantine: self.in_vote_quarantine(),
             failed: inner.fault.reason().map(str::to_owned),
         };

@@ -1,4 +1,5 @@
-//! What a group does by itself: tell of its role, mount when it leads, let the log be purged.
+//! What a group does by itself: tell of its role, mount when it leads or hand over, let the log be
+//! purged.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -6,18 +7,24 @@ use std::time::Duration;
 
 use dag_format::envelope::{Body, Envelope};
 use dag_format::links;
+use dag_types::Candidacy;
 use openraft::AsyncRuntime;
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use tokio::time::Instant;
 
-use super::{Instance, RaftGroup, Serving};
+use super::{Instance, RaftGroup, Serving, TransferError};
 use crate::event::{Event, Role};
 use crate::types::{Reply, Types, log_id};
 
 /// How long a mount that was not possible is not tried again.
 const MOUNT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a hand-over that was not possible is not tried again.
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(200);
+/// How long another copy may take to get what it lacks before the next one is asked.
+const LEVEL: Duration = Duration::from_secs(1);
 
 /// What was told last.
 struct Told {
@@ -32,6 +39,8 @@ pub(super) async fn run<R: AsyncRuntime>(group: RaftGroup<R>) {
     let mut watched = Watched(None);
     loop {
         watched.follow(&group);
+        // What called it to lead may be long ago, and what it lacks a leader for too.
+        group.settle_elections();
         group.look(&mut told).await;
         if Instant::now() >= purge_at {
             group.let_purge().await;
@@ -107,10 +116,44 @@ impl<R: AsyncRuntime> RaftGroup<R> {
         }
         self.tell_role(told);
         self.tell_serving(told);
-        if let Some(term) = self.mount_due() {
+        let Some(term) = self.mount_due() else { return };
+        if self.inner.link.is_candidate() || self.was_mounted_in(term) || self.is_left_alone().await
+        {
             self.mount(term).await;
             self.tell_serving(told);
         }
+    }
+
+    /// It was mounted in this term already, and keeps what it has when policies or the lineage change.
+    fn was_mounted_in(&self, term: u64) -> bool {
+        let mounted = self.inner.copy.mounted();
+        mounted.is_some_and(|it| it.at.term == term && it.node == self.inner.node)
+    }
+
+    /// Hands over what this copy leads only for others. True where it is to be mounted itself: nobody
+    /// else may lead, and it stands in need.
+    async fn is_left_alone(&self) -> bool {
+        let status = self.status();
+        let mut others: Vec<_> =
+            status.followers.iter().map(|it| (it.matched, it.replica)).collect();
+        others.sort_unstable_by(|one, next| next.cmp(one));
+        for (_, other) in others {
+            match self.transfer(other, Instant::now() + LEVEL).await {
+                Ok(()) => {
+                    tracing::info!(db = %status.database, replica = %other, "handed over: this copy must not be active");
+                    return false;
+                }
+                Err(TransferError::NotLeader(_) | TransferError::Repaired { .. }) => return false,
+                Err(error) => {
+                    tracing::debug!(db = %status.database, replica = %other, %error, "not handed over");
+                }
+            }
+        }
+        let alone = self.inner.link.standing().candidacy() == Candidacy::InNeed;
+        if !alone {
+            self.wake_after(HAND_OVER_PAUSE);
+        }
+        alone
     }
 
     fn tell_role(&self, told: &mut Told) {
@@ -180,19 +223,19 @@ impl<R: AsyncRuntime> RaftGroup<R> {
             Ok((at, reply)) => {
                 let (term, index) = (at.term, at.index);
                 tracing::warn!(db = %inner.spec.database, term, index, ?reply, "not mounted");
-                self.wake_later();
+                self.wake_after(MOUNT_PAUSE);
             }
             Err(error) => {
                 tracing::debug!(db = %inner.spec.database, %error, "not mounted yet");
-                self.wake_later();
+                self.wake_after(MOUNT_PAUSE);
             }
         }
     }
 
-    fn wake_later(&self) {
+    fn wake_after(&self, pause: Duration) {
         let wake = self.inner.wake.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(MOUNT_PAUSE).await;
+            tokio::time::sleep(pause).await;
             wake.notify_one();
         });
     }

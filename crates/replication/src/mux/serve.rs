@@ -18,7 +18,6 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::dial::Dialer;
-use crate::event::Event;
 use crate::gate::ServingGate;
 use crate::group::RaftGroup;
 use crate::link::{Pipe, StreamKind};
@@ -155,7 +154,7 @@ async fn answer<R: AsyncRuntime>(
         Call::Transfer(call) => transfer(&group, &call).await,
         Call::Gate(_) => Err(Refusal::BadFrame { detail: "a gate's message for a group".into() }),
         Call::Readiness(_) => Ok(Answer::Readiness(pb::Readiness {
-            may_campaign: group.may_campaign(),
+            may_campaign: group.is_candidate(),
             last: group.last().map(|last| pb::LogId { term: last.term, index: last.index }),
         })),
     }
@@ -172,6 +171,7 @@ async fn heartbeat<R: AsyncRuntime>(
     let answer = answer.and_then(Result::ok).ok_or_else(|| group.why_stopped())?;
     let result = match answer {
         AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_) => {
+            group.heard_leader();
             Wire::Matched(pb::Matched { last: beat.prev })
         }
         // Only a position can conflict.
@@ -203,8 +203,7 @@ async fn vote<R: AsyncRuntime>(
     let answer = answer.and_then(Result::ok).ok_or_else(|| group.why_stopped())?;
     if !answer.vote_granted && asked_for < answer.last_log_id {
         let last = answer.last_log_id.as_ref().map(crate::types::log_id);
-        let candidate = dag_types::ReplicaId(candidate);
-        group.tell(Event::LongerLog { candidate, last });
+        group.refused_shorter(dag_types::ReplicaId(candidate), last);
     }
     Ok(Answer::Vote(wire::vote_answer_to_wire(&answer)))
 }
@@ -213,7 +212,7 @@ async fn transfer<R: AsyncRuntime>(
     group: &RaftGroup<R>,
     call: &pb::TransferCall,
 ) -> Result<Answer, Refusal> {
-    if call.to_replica == group.replica().0 && !group.may_campaign() {
+    if call.to_replica == group.replica().0 && !group.is_candidate() {
         return Err(Refusal::MayNotCampaign);
     }
     let request = wire::transfer_from_wire(call)?;

@@ -8,8 +8,8 @@ use dac::message::{Grant, Holder};
 use dac::{Closed, DacGate, LeaseTimes, MountPermit};
 use dag_api::peer::v1 as pb;
 use dag_types::{
-    ActivationId, Boot, DatabaseId, GrantId, LineageChain, Millis, NodeId, RegisteredNode,
-    RegisteredSite, Registry, StoreId,
+    ActivationId, Boot, Candidacy, DatabaseId, GrantId, LineageChain, Millis, NodeId,
+    RegisteredNode, RegisteredSite, Registry, StoreId,
 };
 use replication::peer::PeerIdentity;
 use replication::{Leave, ProposeError, ReadError, Role, ServingGate};
@@ -110,7 +110,7 @@ async fn behind_a_closed_gate_nothing_is_elected_or_mounted() {
     }
     gate.open();
     // What the instances were started with is set anew by whoever opens the gate.
-    (1..=3).for_each(|id| cluster.group(id, DB).allow_campaign(true));
+    (1..=3).for_each(|id| cluster.group(id, DB).stand(Candidacy::Freely));
     cluster.put("key", b"2").await;
     cluster.stop().await;
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dag_types::{
-    ActivationId, DagId, DatabaseId, Generation, Lineage, Millis, NodeId, ReplicaId, StoreId,
+    ActivationId, Candidacy, DagId, DatabaseId, Generation, Lineage, Millis, NodeId, ReplicaId,
+    StoreId,
 };
 use replication::link::PeerLink;
 use replication::link::grpc::{GrpcLink, GrpcOptions, PeerServer};
@@ -402,7 +403,7 @@ fn spec(id: u64, database: DatabaseId) -> GroupSpec {
         database,
         generation: Generation::FIRST,
         replica: replica(id),
-        may_campaign: true,
+        candidacy: Candidacy::Freely,
         may_mount: true,
     }
 }

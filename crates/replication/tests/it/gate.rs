@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dag_types::{Candidacy, NodeId};
 use replication::{Event, ProposeError, Role, TransferError};
 
 use crate::cluster::{Cluster, DB, Ground, options, patience, replica, until};
@@ -22,7 +23,7 @@ async fn copies_that_may_not_campaign_are_never_elected() {
     cluster.put("key", b"1").await;
     let active = cluster.active(DB).await;
     let rest = others(active);
-    rest.iter().for_each(|id| cluster.group(*id, DB).allow_campaign(false));
+    rest.iter().for_each(|id| cluster.group(*id, DB).stand(Candidacy::Never));
     let term = cluster.status(rest[0]).term;
     cluster.kill(active).await;
     a_while().await;
@@ -30,8 +31,62 @@ async fn copies_that_may_not_campaign_are_never_elected() {
         let status = cluster.status(*id);
         assert_eq!((status.role, status.term), (Role::Follower, term));
     }
-    cluster.group(rest[1], DB).allow_campaign(true);
+    cluster.group(rest[1], DB).stand(Candidacy::Freely);
     assert_eq!(cluster.active(DB).await, rest[1]);
+    cluster.put("key", b"2").await;
+    cluster.stop().await;
+}
+
+/// Three copies, of which the one that lags lacks what the active one and the other hold when the active
+/// one is lost. Gives the one that lags and the other.
+async fn bereft(cluster: &mut Cluster, rest: [Candidacy; 2]) -> [u64; 2] {
+    cluster.put("before", b"1").await;
+    let active = cluster.active(DB).await;
+    let [lags, other] = [others(active)[0], others(active)[1]];
+    for (id, candidacy) in [lags, other].into_iter().zip(rest) {
+        cluster.group(id, DB).stand(candidacy);
+        cluster.has(id, "before", b"1").await;
+    }
+    cluster.network.cut(NodeId(lags), NodeId(active));
+    cluster.network.cut(NodeId(lags), NodeId(other));
+    cluster.put("only two", b"2").await;
+    cluster.kill(active).await;
+    cluster.network.heal();
+    [lags, other]
+}
+
+/// Its vote is needed, and it gives it to no shorter log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_must_not_be_active_leads_until_another_one_has_all_it_holds() {
+    for held in [Candidacy::ForOthers, Candidacy::InNeed] {
+        let mut cluster = Cluster::with_database(3, 3, Ground::Simulated).await;
+        let [lags, other] = bereft(&mut cluster, [Candidacy::Freely, held]).await;
+        assert_eq!(cluster.active(DB).await, lags);
+        cluster.has(lags, "only two", b"2").await;
+        cluster.put("after", b"3").await;
+        let led = |event: &Event| matches!(event, Event::Role { role: Role::Leader, .. });
+        let served = |event: &Event| matches!(event, Event::Mounted(mounted) if mounted.node == NodeId(other));
+        assert!(cluster.life(other).told(led), "{held:?}");
+        assert!(!cluster.life(other).told(served), "{held:?}");
+        cluster.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_active_only_in_need_is_so_when_nobody_else_can_be() {
+    let mut cluster = Cluster::with_database(3, 3, Ground::Simulated).await;
+    let [lags, other] = bereft(&mut cluster, [Candidacy::ForOthers, Candidacy::InNeed]).await;
+    assert_eq!(cluster.active(DB).await, other);
+    cluster.put("after", b"3").await;
+    assert!(cluster.group(lags, DB).serving().is_err());
+    cluster.stop().await;
+    // Nor does it take a refusal.
+    let mut cluster = Cluster::with_database(3, 3, Ground::Simulated).await;
+    cluster.put("key", b"1").await;
+    let active = cluster.active(DB).await;
+    others(active).iter().for_each(|id| cluster.group(*id, DB).stand(Candidacy::InNeed));
+    cluster.kill(active).await;
+    assert!(others(active).contains(&cluster.active(DB).await));
     cluster.put("key", b"2").await;
     cluster.stop().await;
 }
@@ -42,7 +97,7 @@ async fn a_copy_that_may_not_campaign_is_not_handed_leadership() {
     cluster.put("key", b"1").await;
     let active = cluster.active(DB).await;
     let target = others(active)[0];
-    cluster.group(target, DB).allow_campaign(false);
+    cluster.group(target, DB).stand(Candidacy::Never);
     let handed = cluster.group(active, DB).transfer(replica(target), patience()).await;
     assert_eq!(handed, Err(TransferError::MayNotCampaign));
     cluster.put("key", b"2").await;
@@ -100,12 +155,12 @@ async fn a_stuck_transfer_is_repaired() {
             tokio::spawn(async move { leader.transfer(replica(target), patience()).await });
         // The target was asked and said yes; it closes while the order is on its way.
         until("the leader drains", || from.serving().is_err() || transfer.is_finished()).await;
-        to.allow_campaign(false);
+        to.stand(Candidacy::Never);
         match transfer.await.expect("no panic") {
             Err(TransferError::Repaired { .. }) => break,
             // The order was faster; once more, from the new leader.
             Ok(()) => {
-                to.allow_campaign(true);
+                to.stand(Candidacy::Freely);
                 active = target;
                 until("the new leader serves", || to.serving().is_ok()).await;
             }
@@ -126,7 +181,7 @@ async fn a_copy_whose_instance_is_replaced_while_it_appends_goes_on_following() 
     let active = cluster.active(DB).await;
     let [replaced, other] = [others(active)[0], others(active)[1]];
     for follower in [replaced, other] {
-        cluster.group(follower, DB).allow_campaign(false);
+        cluster.group(follower, DB).stand(Candidacy::Never);
     }
     let leader = cluster.group(active, DB);
     let writer = tokio::spawn(async move {

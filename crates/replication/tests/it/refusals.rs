@@ -3,7 +3,7 @@
 use dag_api::peer::v1 as pb;
 use dag_api::peer::v1::control_answer::Answer;
 use dag_api::peer::v1::frame::Frame;
-use dag_types::{ActivationId, Boot, DagId, Generation, Lineage, NodeId, StoreId};
+use dag_types::{ActivationId, Boot, Candidacy, DagId, Generation, Lineage, NodeId, StoreId};
 use futures::StreamExt;
 use replication::link::{PeerLink, Pipe, StreamKind};
 use replication::peer::PROTOCOL_VERSION;
@@ -181,7 +181,7 @@ async fn a_node_of_an_older_lineage_hears_nothing_until_it_adopts_the_newer() {
         cluster.life(id).registry.recheck_peers();
     };
     (1..=3).filter(|id| *id != late).for_each(adopt);
-    cluster.group(late, DB).allow_campaign(false);
+    cluster.group(late, DB).stand(Candidacy::Never);
     until("the new lineage is mounted", || {
         cluster.living().iter().any(|id| {
             let status = cluster.status(*id);

@@ -1,6 +1,6 @@
 //! One group that does not move holds up nobody else.
 
-use dag_types::DatabaseId;
+use dag_types::{Candidacy, DatabaseId};
 use replication::Group;
 
 use crate::cluster::{Cluster, DB, Ground, patience, until};
@@ -25,7 +25,7 @@ async fn a_held_copy_holds_up_no_other_group(ground: Ground) {
     for database in &databases {
         cluster.create_database(*database, 3, 3).await;
         for follower in [2, 3] {
-            cluster.group(follower, *database).allow_campaign(false);
+            cluster.group(follower, *database).stand(Candidacy::Never);
         }
         until("node 1 serves", || cluster.group(1, *database).serving().is_ok()).await;
     }

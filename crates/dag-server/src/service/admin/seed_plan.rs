@@ -110,6 +110,7 @@ pub fn place(
     active.and_then(|active| settled_voters(copies, record.id(), active)).ok_or_else(|| {
         let value = "the group changes its voters";
         FailedCheck::new("voters-settled", &subject, value, "no change under way")
+            .advice("it goes on by itself when that is over")
     })
 }
 

@@ -506,6 +506,10 @@ fn judge(status: &GroupStatus, leading_is_mounted: bool) -> (CopyStatus, &'stati
     match status.role {
         _ if status.failed.is_some() => (CopyStatus::Failed, "a fault stopped it"),
         Role::Leader if status.serving || leading_is_mounted => (CopyStatus::Mounted, ""),
+        Role::Leader if !status.candidate => (
+            CopyStatus::Mounting,
+            "it must not be active, and leads until another copy has all it holds",
+        ),
         Role::Leader => (CopyStatus::Mounting, "it leads and is about to serve"),
         Role::Stopped => (CopyStatus::Dismounted, "its group does not run"),
         Role::Follower | Role::Learner | Role::Candidate if !led && status.vote_quarantine => {
@@ -578,6 +582,7 @@ pub(super) fn a_status(role: Role) -> GroupStatus {
         mounted: None,
         serving: false,
         may_campaign: true,
+        candidate: true,
         vote_quarantine: false,
         failed: None,
     }
