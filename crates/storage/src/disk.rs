@@ -7,6 +7,7 @@
 mod aligned;
 mod behind;
 mod durable;
+mod pace;
 mod real;
 mod sim;
 
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use aligned::AlignedBuffer;
 pub use behind::WriteBehind;
 pub use durable::{read_whole, replace_whole, take_lock};
+pub use pace::{PACED_PIECE, Pace};
 pub use real::RealDisk;
 pub use sim::{SimDisk, SimDiskOptions};
 

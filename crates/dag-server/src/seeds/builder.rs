@@ -23,7 +23,7 @@ use seeding::relocate::{MoveOrder, MoveStep, Relocation};
 use seeding::target::{SeedOrder, Step, Target, seed_folder};
 use seeding::wire::{CheckpointId, Refusal, Reply, Request};
 use storage::copy_directory::CopyPlace;
-use storage::disk::{Disk, WriteBehind};
+use storage::disk::{Disk, Pace, WriteBehind};
 use storage::identity::CopyIdentity;
 use tokio::runtime::Handle;
 
@@ -172,8 +172,9 @@ impl Build {
             link_from: None,
         };
         let folder = seed_folder(&place.folder, seed.replica());
+        let pace = (seed.limit > 0).then(|| Pace::within(seed.limit));
         // Without a thread to spare, writes are waited for.
-        let behind: Arc<dyn Disk> = match WriteBehind::new(disk.clone()) {
+        let behind: Arc<dyn Disk> = match WriteBehind::new(disk.clone(), pace) {
             Ok(behind) => Arc::new(behind),
             Err(_) => disk,
         };

@@ -14,6 +14,7 @@ use seeding::SeedFault;
 use seeding::limit::RateLimit;
 use seeding::source::{Begun, Served, Source, SourceRules};
 use seeding::wire::{CheckpointId, Origin, Refusal, Reply, Request};
+use storage::disk::Pace;
 use storage::state::StateError;
 
 use super::{UNPOISONED, checkpoints, wire};
@@ -116,7 +117,9 @@ fn give(node: &Node, asking: Asking, request: &Request) -> Result<Served, SeedFa
     }
     match begin(node, asking, request)? {
         Begun::Served(served) => Ok(served),
-        Begun::Range(read) => read.replies().map(Served::Replies),
+        Begun::Range(read) => {
+            read.at(asking.limit.map(Pace::within)).replies().map(Served::Replies)
+        }
     }
 }
 
