@@ -51,12 +51,12 @@ pub struct Seeded {
 pub struct Sourcing {
     /// MiB that were sent.
     pub mib: f64,
-    /// How long it took.
-    pub seconds: f64,
-    /// A delivery's p99 before, in milliseconds.
-    pub calm_p99_ms: f64,
+    /// How long each took.
+    pub seconds: Vec<f64>,
+    /// A delivery's p99 right before each, in milliseconds.
+    pub calm_p99_ms: Vec<f64>,
     /// And meanwhile.
-    pub p99_ms: f64,
+    pub p99_ms: Vec<f64>,
 }
 
 /// All copies of a database move to another folder of the same file system.
@@ -106,15 +106,23 @@ impl Seeded {
 impl Sourcing {
     /// For the report.
     pub fn sentence(&self) -> String {
+        let each = |figures: &[f64]| {
+            let figures: Vec<_> = figures.iter().map(|it| format!("{it:.1}")).collect();
+            figures.join(", ")
+        };
+        let pairs = self.p99_ms.iter().zip(&self.calm_p99_ms);
+        let mut times: Vec<f64> = pairs.map(|(busy, calm)| busy / calm).collect();
+        times.sort_by(f64::total_cmp);
         format!(
-            "While the active copy is the source of {:.0} MiB at {LIMIT}, for {:.0} s, a delivery every \
-             {} ms takes {:.1} ms at p99, and {:.1} ms before: {:.1} times.",
+            "While the active copy is the source of {:.0} MiB at {LIMIT}, for {} s, a delivery every \
+             {} ms takes {} ms at p99, and {} ms right before: {} times, {:.1} in the middle.",
             self.mib,
-            self.seconds,
+            each(&self.seconds),
             EVERY.as_millis(),
-            self.p99_ms,
-            self.calm_p99_ms,
-            self.p99_ms / self.calm_p99_ms
+            each(&self.p99_ms),
+            each(&self.calm_p99_ms),
+            each(&times),
+            middle(&times)
         )
     }
 }
@@ -157,7 +165,7 @@ pub async fn run(folder: &Path, mib: u64, trials: u32, report: &mut Report) -> a
     fill(&arena, mib).await?;
     report.add(Line::Seeded(seeded(&arena, folder, trials).await?))?;
     let traffic = Traffic::begin(&arena, EVERY, 4).await?;
-    report.add(Line::Sourcing(sourcing(&arena, &traffic).await?))?;
+    report.add(Line::Sourcing(sourcing(&arena, &traffic, trials).await?))?;
     report.add(Line::PathMove(path_move(&arena, &traffic).await?))?;
     drop(traffic);
     arena.verify()
@@ -212,16 +220,23 @@ async fn seeded(arena: &Arena, folder: &Path, trials: u32) -> anyhow::Result<See
     Ok(Seeded { mib, seconds, phases, cp_seconds, source_growth_mib, target_growth_mib })
 }
 
-async fn sourcing(arena: &Arena, traffic: &Traffic) -> anyhow::Result<Sourcing> {
-    let [active, _, target] = roles(arena).await?;
-    let calm = Instant::now();
-    tokio::time::sleep(Duration::from_secs(15)).await;
-    let calm_p99_ms = ms(traffic.p99_since(calm).await?);
-    let begin = Instant::now();
-    let seed = reseed(arena, &target, &["--from", &active, "--limit", LIMIT]).await?;
-    let p99_ms = ms(traffic.p99_since(begin).await?);
-    let mib = seed.bytes as f64 / MIB;
-    Ok(Sourcing { mib, seconds: seed.seconds, calm_p99_ms, p99_ms })
+/// A quiet time and a seed, so many times: the disk of a machine that others share is not the same from
+/// one minute to the next.
+async fn sourcing(arena: &Arena, traffic: &Traffic, trials: u32) -> anyhow::Result<Sourcing> {
+    let mut seen =
+        Sourcing { mib: 0.0, seconds: Vec::new(), calm_p99_ms: Vec::new(), p99_ms: Vec::new() };
+    for _ in 0..trials {
+        let [active, _, target] = roles(arena).await?;
+        let calm = Instant::now();
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        seen.calm_p99_ms.push(ms(traffic.p99_since(calm).await?));
+        let begin = Instant::now();
+        let seed = reseed(arena, &target, &["--from", &active, "--limit", LIMIT]).await?;
+        seen.p99_ms.push(ms(traffic.p99_since(begin).await?));
+        seen.mib = seed.bytes as f64 / MIB;
+        seen.seconds.push(seed.seconds);
+    }
+    Ok(seen)
 }
 
 async fn path_move(arena: &Arena, traffic: &Traffic) -> anyhow::Result<PathMove> {

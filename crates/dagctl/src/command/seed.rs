@@ -19,7 +19,7 @@ use crate::names::Names;
 use crate::output::{Form, bytes, span};
 
 const ATTEMPT: Duration = Duration::from_secs(8);
-const LOOK: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_millis(100);
 /// Columns of the bar.
 const BAR: usize = 30;
 
