@@ -85,9 +85,9 @@ mod tests {
 
     use super::*;
     use crate::control::command::{
-        CopySuspension, NodeOrder, Order, SeedCopy, SetDatabasePolicy, SetNodePolicy,
+        CopySuspension, Order, SeedCopy, SetDatabasePolicy, SetNodePolicy,
     };
-    use crate::control::{DagRecord, OpeningRecord, Settings};
+    use crate::control::{DagRecord, OpeningRecord, Outcome, Settings};
     use crate::scene::Scene;
 
     /// The most that anybody forbids counts.
@@ -124,7 +124,11 @@ mod tests {
         ] {
             let mut scene = Scene::new("A1 A2 A3", &["DB1"]);
             let of = alloc::format!("{orders:?}");
-            orders.into_iter().for_each(|order| scene.done(order));
+            for order in orders {
+                let outcome = scene.run(order);
+                let taken = matches!(outcome, Outcome::Changed(_) | Outcome::OperationBegun(_));
+                assert!(taken, "{outcome:?}");
+            }
             let candidacy =
                 |leads| candidacy(Some(&scene.control), NodeId(2), DatabaseId(16), leads, led);
             assert_eq!(candidacy(false), expected, "{of}");

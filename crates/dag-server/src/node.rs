@@ -209,6 +209,11 @@ impl Node {
         self.control.borrow().clone()
     }
 
+    /// Tells of every change of the applied control log.
+    pub fn control_changes(&self) -> watch::Receiver<Option<Arc<ControlState>>> {
+        self.control.subscribe()
+    }
+
     /// Whether a copy is built anywhere, as far as this node knows.
     pub fn is_seeding(&self) -> bool {
         self.control.borrow().as_ref().is_some_and(|state| !state.seeds.is_empty())

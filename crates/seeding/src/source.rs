@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dag_types::{Millis, ReplicaId};
-use storage::disk::{Disk, DiskFile, OpenMode, PACED_PIECE, Pace, read_whole, replace_whole};
+use storage::disk::{Disk, DiskFile, OpenMode, read_whole, replace_whole};
 use storage::state::{self, StateEngine, StateRead, StateStore};
 
 use crate::delta::{DeltaRequest, DeltaSource};
@@ -74,15 +74,9 @@ pub struct RangeRead {
     file: u32,
     range: u32,
     length: usize,
-    pace: Option<Pace>,
 }
 
 impl RangeRead {
-    /// The same, read piece by piece at a pace.
-    pub fn at(self, pace: Option<Pace>) -> Self {
-        Self { pace, ..self }
-    }
-
     /// Reads it. An error is the source's own disk: the copy is to be looked at.
     pub fn replies(&self) -> Result<Vec<Reply>, SeedFault> {
         let bytes = self.bytes()?;
@@ -100,16 +94,7 @@ impl RangeRead {
 
     fn bytes(&self) -> Result<Bytes, SeedFault> {
         let at = u64::from(self.range) * RANGE_BYTES;
-        let read = self.lender.lend(self.length, |bytes| match &self.pace {
-            None => self.opened.read_at(bytes, at),
-            Some(pace) => {
-                let mut pieces = (at..).step_by(PACED_PIECE).zip(bytes.chunks_mut(PACED_PIECE));
-                pieces.try_for_each(|(at, piece)| {
-                    pace.wait(piece.len());
-                    self.opened.read_at(piece, at)
-                })
-            }
-        });
+        let read = self.lender.lend(self.length, |bytes| self.opened.read_at(bytes, at));
         read.map_err(disk_fault("read a checkpoint", &self.path))
     }
 }
@@ -393,7 +378,7 @@ impl Source {
         self.open = Some((checkpoint, file, opened.clone()));
         let length = usize::try_from(entry.range_bytes(range)).expect("a range fits in memory");
         let lender = self.lender.clone();
-        Ok(RangeRead { opened, path, lender, file, range, length, pace: None })
+        Ok(RangeRead { opened, path, lender, file, range, length })
     }
 }
 

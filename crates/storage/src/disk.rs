@@ -7,7 +7,6 @@
 mod aligned;
 mod behind;
 mod durable;
-mod pace;
 mod real;
 mod sim;
 
@@ -21,7 +20,6 @@ use std::time::Duration;
 pub use aligned::AlignedBuffer;
 pub use behind::WriteBehind;
 pub use durable::{read_whole, replace_whole, take_lock};
-pub use pace::{PACED_PIECE, Pace};
 pub use real::RealDisk;
 pub use sim::{SimDisk, SimDiskOptions};
 

@@ -106,7 +106,8 @@ async fn at_the_end_of_the_patience_it_is_said_whether_it_may_have_been_done() {
     cluster.lock().add_mailbox("ann@x", DB_A);
     let short = Options { patience: ATTEMPT * 2, ..options() };
     let client = Client::connect(cluster.endpoints(), short.clone()).unwrap();
-    let refuse = Fault::Refuse(Problem::new(Reason::NoQuorum, "alone"));
+    // The patience ends in a pause: an attempt that it cut off may have been carried out.
+    let refuse = Fault::Refuse(Problem::new(Reason::NoQuorum, "alone").retry_after(ATTEMPT));
     cluster.plant(0, vec![refuse.clone(); 1_000]);
     let error = client.append("ann@x", append(1)).await.unwrap_err();
     assert!(error.is_retryable() && error.to_string().contains("alone"), "{error}");

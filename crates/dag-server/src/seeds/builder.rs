@@ -23,7 +23,7 @@ use seeding::relocate::{MoveOrder, MoveStep, Relocation};
 use seeding::target::{SeedOrder, Step, Target, seed_folder};
 use seeding::wire::{CheckpointId, Refusal, Reply, Request};
 use storage::copy_directory::CopyPlace;
-use storage::disk::{Disk, Pace, WriteBehind};
+use storage::disk::{Disk, WriteBehind};
 use storage::identity::CopyIdentity;
 use tokio::runtime::Handle;
 
@@ -48,10 +48,13 @@ struct Building {
 /// Builds what the control log wants here, until the node is stopped.
 pub async fn run(node: Arc<Node>) {
     let mut building: BTreeMap<ReplicaId, Building> = BTreeMap::new();
+    let mut control = node.control_changes();
     while !node.stopping.is_cancelled() {
         look(&node, &mut building);
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
+            // The node outlives this task, and with it what tells.
+            _ = control.changed() => {}
             () = node.stopping.cancelled() => {}
         }
     }
@@ -172,9 +175,8 @@ impl Build {
             link_from: None,
         };
         let folder = seed_folder(&place.folder, seed.replica());
-        let pace = (seed.limit > 0).then(|| Pace::within(seed.limit));
         // Without a thread to spare, writes are waited for.
-        let behind: Arc<dyn Disk> = match WriteBehind::new(disk.clone(), pace) {
+        let behind: Arc<dyn Disk> = match WriteBehind::new(disk.clone()) {
             Ok(behind) => Arc::new(behind),
             Err(_) => disk,
         };

@@ -11,10 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{
-    AlignedBuffer, Disk, DiskFile, DiskLock, Links, OpenMode, PACED_PIECE, PIECE, Pace, Syncing,
-    abandoned,
-};
+use super::{AlignedBuffer, Disk, DiskFile, DiskLock, Links, OpenMode, PIECE, Syncing, abandoned};
 
 /// Writes that wait at most; each holds its bytes in memory.
 pub const AHEAD: usize = 3;
@@ -57,13 +54,13 @@ enum Job {
 }
 
 impl WriteBehind {
-    /// Writes behind to this disk until the last of its files is dropped, at a pace where one is given.
-    pub fn new(disk: Arc<dyn Disk>, pace: Option<Pace>) -> io::Result<Self> {
+    /// Writes behind to this disk until the last of its files is dropped.
+    pub fn new(disk: Arc<dyn Disk>) -> io::Result<Self> {
         let (jobs, waiting) = channel();
         let (back, written) = channel();
         let writer = move || {
             while let Ok(job) = waiting.recv() {
-                carry_out(job, pace.as_ref(), &back);
+                carry_out(job, &back);
             }
         };
         std::thread::Builder::new().name("write-behind".into()).spawn(writer)?;
@@ -72,11 +69,11 @@ impl WriteBehind {
     }
 }
 
-fn carry_out(job: Job, pace: Option<&Pace>, back: &Sender<AlignedBuffer>) {
+fn carry_out(job: Job, back: &Sender<AlignedBuffer>) {
     // Who asked may be gone by now.
     let _ = match job {
         Job::Write { to, mut bytes, offset } => {
-            to.attempt(|file| write(file, bytes.padded(), offset, pace));
+            to.attempt(|file| write(file, bytes.padded(), offset));
             back.send(bytes).ok()
         }
         Job::SetLen { of, bytes } => Some(of.attempt(|file| file.set_len(bytes))),
@@ -85,15 +82,9 @@ fn carry_out(job: Job, pace: Option<&Pace>, back: &Sender<AlignedBuffer>) {
     };
 }
 
-fn write(file: &dyn DiskFile, bytes: &[u8], offset: u64, pace: Option<&Pace>) -> io::Result<()> {
-    let length = if pace.is_some() { PACED_PIECE } else { PIECE };
-    let mut pieces = (offset..).step_by(length).zip(bytes.chunks(length));
-    pieces.try_for_each(|(offset, piece)| {
-        if let Some(pace) = pace {
-            pace.wait(piece.len());
-        }
-        file.write_at(piece, offset)
-    })
+fn write(file: &dyn DiskFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut pieces = (offset..).step_by(PIECE).zip(bytes.chunks(PIECE));
+    pieces.try_for_each(|(offset, piece)| file.write_at(piece, offset))
 }
 
 impl Queue {
@@ -273,7 +264,7 @@ mod tests {
         let path = Path::new("/file");
         sim.open(path, OpenMode::Create).expect("made");
         sim.sync_dir(Path::new("/")).expect("its name is durable");
-        let behind = WriteBehind::new(Arc::new(sim.clone()), None).expect("a thread");
+        let behind = WriteBehind::new(Arc::new(sim.clone())).expect("a thread");
         behind.open(path, OpenMode::Direct).expect("opened")
     }
 
@@ -355,7 +346,7 @@ mod tests {
     #[test]
     fn a_write_that_failed_is_told_by_the_sync_and_by_every_call_after_it() {
         let sim = SimDisk::new(1, SimDiskOptions::default());
-        let disk = WriteBehind::new(Arc::new(sim), None).expect("a thread");
+        let disk = WriteBehind::new(Arc::new(sim)).expect("a thread");
         let file: Arc<dyn DiskFile> = Arc::new(Failing(Mutex::new(2)));
         let behind = Arc::new(Behind { file, fault: Mutex::default() });
         let file = BehindFile { behind, queue: disk.queue.clone() };

@@ -149,6 +149,7 @@ pub async fn lead(node: Arc<Node>) {
         failed: FailedSince::new(),
         lost: LostSince::new(),
     };
+    let mut control = node.control_changes();
     while !node.stopping.is_cancelled() {
         if leader.look().is_none() {
             leader.failed.clear();
@@ -157,6 +158,7 @@ pub async fn lead(node: Arc<Node>) {
         let pause = if node.is_seeding() { SOON } else { LOOK };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
+            _ = control.changed() => {}
             () = node.stopping.cancelled() => {}
         }
     }
