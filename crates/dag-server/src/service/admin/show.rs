@@ -508,7 +508,9 @@ fn judge(status: &GroupStatus, leading_is_mounted: bool) -> (CopyStatus, &'stati
         Role::Leader if status.serving || leading_is_mounted => (CopyStatus::Mounted, ""),
         Role::Leader if !status.candidate => (
             CopyStatus::Mounting,
-            "it must not be active, and leads until another copy has all it holds",
+            "it leads only until another copy has all it holds, and is not mounted: it is blocked, \
+             suspended or built anew, its node is full, or the gate is closed; `dagctl copies` and \
+             `dagctl gate explain` say which",
         ),
         Role::Leader => (CopyStatus::Mounting, "it leads and is about to serve"),
         Role::Stopped => (CopyStatus::Dismounted, "its group does not run"),
@@ -600,6 +602,9 @@ mod tests {
     fn only_a_leader_that_serves_is_mounted() {
         let word = |status: &GroupStatus| judge(status, false).0;
         assert_eq!(word(&status(Role::Leader)), CopyStatus::Mounting);
+        let for_others = judge(&GroupStatus { candidate: false, ..status(Role::Leader) }, false);
+        assert_eq!(for_others.0, CopyStatus::Mounting);
+        assert!(for_others.1.contains("only until another copy has all it holds"));
         assert_eq!(
             word(&GroupStatus { serving: true, ..status(Role::Leader) }),
             CopyStatus::Mounted
