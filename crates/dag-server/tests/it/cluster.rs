@@ -324,8 +324,19 @@ impl Nodes {
             request_id: "verify".into(),
             deep: false,
         };
-        let active = self.until_mounted(database).await;
-        self.admin(&active).await.verify_database(request).await.unwrap().into_inner()
+        let end = Instant::now() + LIMIT;
+        loop {
+            let active = self.until_mounted(database).await;
+            match self.admin(&active).await.verify_database(request.clone()).await {
+                Ok(answer) => return answer.into_inner(),
+                // On a busy machine a leader may not have heard from the others for a moment.
+                Err(status) => match Problem::from_status(&status) {
+                    Some(problem) if problem.is_retryable() && Instant::now() < end => {}
+                    _ => panic!("{status}"),
+                },
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
