@@ -13,6 +13,7 @@
 mod absence;
 mod admission;
 mod balance;
+mod bulk;
 mod clock;
 mod driver;
 mod failures;

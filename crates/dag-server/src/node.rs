@@ -21,6 +21,7 @@ use replication::link::grpc::{GrpcLink, GrpcOptions, PeerServer};
 use replication::{Committed, Confirmed, EventSink, Group, GroupEvent, Registry};
 use storage::flusher::Pressure;
 use storage::state::StateRead;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,8 @@ pub struct Node {
     pub started: StdInstant,
     /// Wakes the driver.
     pub wake: Arc<Notify>,
+    /// Threads for work that mail does not wait for.
+    pub bulk: Handle,
     /// The node is being stopped.
     pub stopping: CancellationToken,
     /// Long operations that it carries out as the control leader.
@@ -150,6 +153,7 @@ impl Node {
         journal: Journal,
         peer_listener: TcpListener,
         tls: Option<Arc<Tls>>,
+        bulk: Handle,
     ) -> Self {
         Self {
             admission: Admission::new(settings.budget.clone()),
@@ -169,6 +173,7 @@ impl Node {
             failed: Failures::default(),
             scrubs: Scrubs::default(),
             seeds: Seeds::default(),
+            bulk,
             snapshots: Snapshots::default(),
             stage: watch::Sender::new(stage),
             control: watch::Sender::new(None),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
+use crate::bulk;
 use crate::node::Node;
 
 /// How soon a thread notices that the node stops, or that a round is due.
@@ -25,6 +26,7 @@ pub fn start(
     let node = Arc::downgrade(node);
     let runtime = Handle::current();
     let rounds = move || {
+        bulk::yield_to_mail();
         let _runtime = runtime.enter();
         let mut ended = Instant::now();
         loop {

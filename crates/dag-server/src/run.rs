@@ -27,7 +27,7 @@ use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 use crate::tls::door::{self, Door};
 use crate::tls::{self, Tls};
-use crate::{balance, gate, hooks, leave, operations, scrub, seeds, snapshots, sweep, tidy};
+use crate::{balance, bulk, gate, hooks, leave, operations, scrub, seeds, snapshots, sweep, tidy};
 
 /// Why a node cannot run.
 #[derive(Debug, Error)]
@@ -78,11 +78,14 @@ pub fn run(settings: Settings) -> Result<(), Error> {
     let store_text = store.root.identity().store.to_string();
     journal.write(&Event::Started { store: store_text });
     let runtime = runtime(settings.worker_threads)?;
+    let bulk = bulk::runtime().map_err(|error| no_runtime(&error))?;
     let node = runtime.block_on(async {
-        let node = Arc::new(Node::new(settings, store, stage, journal, peers, tls));
+        let node =
+            Arc::new(Node::new(settings, store, stage, journal, peers, tls, bulk.handle().clone()));
         serve(&node, clients, admin).await?;
         Ok::<_, Error>(node)
     })?;
+    bulk.shutdown_timeout(GRACE);
     runtime.shutdown_timeout(GRACE);
     close(&node);
     Ok(())
@@ -97,7 +100,11 @@ fn runtime(worker_threads: usize) -> Result<tokio::runtime::Runtime, Error> {
         builder.worker_threads(worker_threads);
     }
     let built = builder.enable_all().max_blocking_threads(64).thread_name("holdfast").build();
-    built.map_err(|error| Error::System(format!("start the runtime: {error}")))
+    built.map_err(|error| no_runtime(&error))
+}
+
+fn no_runtime(error: &std::io::Error) -> Error {
+    Error::System(format!("start the runtime: {error}"))
 }
 
 /// A store of another DAG is refused: it would bring foreign votes and foreign mail.

@@ -215,6 +215,29 @@ async fn a_seed_goes_on_when_the_leader_of_control_is_killed() -> anyhow::Result
     expect_resumed(Victim::ControlLeader).await
 }
 
+/// The log waits for a checkpoint only while a seed is under way. A copy built from one that the log has
+/// left behind would be sent whole once more, as a snapshot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_later_seed_takes_what_its_source_has_by_then() -> anyhow::Result<()> {
+    let _turn = cluster::turn().await;
+    let cluster = Scratch::shape("three-node").formed().await?;
+    cluster.dagctl(["db", "create", "DB1"])?;
+    ask::wait_healthy(&cluster, Duration::from_secs(30))?;
+    let (source, target) = (ask::active(&cluster, "DB1")?, ask::passive(&cluster, "DB1")?);
+    let reseed = format!("copy reseed DB1@{target} --whole --from {source} --follow");
+    cluster.dagctl(["mailbox", "create", ADDRESS])?;
+    for mails in [0..10, 10..20] {
+        deliver(&cluster, mails).await?;
+        let done = ask::json(&cluster, &reseed)?;
+        ensure!(done["state"] == "Done", "{done}");
+    }
+    let written = std::fs::read_to_string(&cluster.node(&source)?.log)?;
+    let taken = written.lines().filter(|line| line.contains("checkpoint taken")).count();
+    ensure!(taken == 2, "two seeds, one after the other, began at {taken} checkpoints");
+    ask::expect_equal(&cluster, "DB1", 3)?;
+    every_mail_is_there(&cluster, 20).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_seed_leaves_the_old_copy_and_no_files() -> anyhow::Result<()> {
     let _turn = cluster::turn().await;

@@ -98,9 +98,9 @@ fn start(node: &Arc<Node>, seed: &SeedRecord) -> Building {
         node: node.clone(),
         seed: seed.clone(),
         stop: stop.clone(),
-        runtime: Handle::current(),
+        bulk: node.bulk.clone(),
     };
-    let thread = tokio::task::spawn_blocking(move || build.run());
+    let thread = node.bulk.spawn_blocking(move || build.run());
     Building { stop, thread }
 }
 
@@ -118,7 +118,7 @@ struct Build {
     node: Arc<Node>,
     seed: SeedRecord,
     stop: Arc<AtomicBool>,
-    runtime: Handle,
+    bulk: Handle,
 }
 
 impl Build {
@@ -264,7 +264,7 @@ impl Build {
 
     fn from_one(&self, target: &mut Target, source: NodeId) -> Result<Ended, SeedFault> {
         let Ok(member) = self.node.member() else { return Ok(Ended::Stopped) };
-        let mut pipe = match self.runtime.block_on(member.registry.open_seed(source)) {
+        let mut pipe = match self.bulk.block_on(member.registry.open_seed(source)) {
             Ok(pipe) => pipe,
             Err(error) => return Ok(Ended::Reconnect(error.to_string())),
         };
@@ -323,13 +323,13 @@ impl Build {
         let (database, replica) = (self.seed.database(), self.seed.replica());
         let frame = wire::request(database, replica, self.seed.limit, request);
         let sent = async { tokio::time::timeout(PATIENCE, pipe.sender.send(frame)).await };
-        let sent = self.runtime.block_on(sent).map_err(|_| LinkError::Deadline)?;
+        let sent = self.bulk.block_on(sent).map_err(|_| LinkError::Deadline)?;
         sent.map_err(|_| broken("the stream ended"))
     }
 
     fn receive(&self, pipe: &mut Pipe) -> Result<Reply, LinkError> {
         let received = async { tokio::time::timeout(PATIENCE, pipe.receiver.next()).await };
-        let received = self.runtime.block_on(received).map_err(|_| LinkError::Deadline)?;
+        let received = self.bulk.block_on(received).map_err(|_| LinkError::Deadline)?;
         let frame = received.ok_or_else(|| broken("the stream ended"))??;
         match frame.frame {
             Some(pb::frame::Frame::SeedReply(reply)) => {

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use active_manager::control::SeedRecord;
 use dag_api::peer::v1 as pb;
 use dag_types::{DatabaseId, Millis, NodeId, ReplicaId};
 use futures::StreamExt;
@@ -111,7 +112,7 @@ fn understood(frame: pb::Frame) -> Option<(Asking, Request)> {
 async fn replies(node: &Arc<Node>, asking: Asking, asked: Request) -> Vec<Reply> {
     loop {
         let (giving, request) = (node.clone(), asked.clone());
-        let served = tokio::task::spawn_blocking(move || give(&giving, asking, &request)).await;
+        let served = node.bulk.spawn_blocking(move || give(&giving, asking, &request)).await;
         match served {
             Ok(Ok(Served::Replies(replies))) => return replies,
             Ok(Ok(Served::Later(at))) => {
@@ -154,6 +155,9 @@ fn begin(node: &Node, asking: Asking, request: &Request) -> Result<Begun, SeedFa
     let mut source = source.lock().expect(UNPOISONED);
     let now = node.seeds.now();
     source.set_limit(asking.limit, now);
+    if let Request::Open { known } = request {
+        retire(node, asking, *known, &mut source)?;
+    }
     match source.begin(now, asking.replica, request)? {
         Begun::Served(Served::NeedsCheckpoint) => {
             take(node, asking.database, &mut source)?;
@@ -161,6 +165,31 @@ fn begin(node: &Node, asking: Asking, request: &Request) -> Result<Begun, SeedFa
         }
         begun => Ok(begun),
     }
+}
+
+/// Gives up checkpoints that the log may no longer continue: a copy built from one would be sent whole a
+/// second time, as a snapshot. Log waits for checkpoints only while a seed is under way.
+fn retire(
+    node: &Node,
+    asking: Asking,
+    known: Option<CheckpointId>,
+    source: &mut Source,
+) -> Result<(), SeedFault> {
+    let others = node.control().is_some_and(|state| {
+        let of_it = |seed: &&SeedRecord| seed.database() == asking.database;
+        state.seeds.iter().filter(of_it).any(|seed| seed.replica() != asking.replica)
+    });
+    let group = node.member().ok().and_then(|member| member.registry.get(asking.database));
+    let begins = group.and_then(|group| group.status().purged);
+    let outdated: Vec<CheckpointId> = source
+        .checkpoints()
+        .filter(|held| {
+            let (id, position) = (held.checkpoint, held.position.0);
+            Some(position) < begins || (!others && known != Some(id))
+        })
+        .map(|held| held.checkpoint)
+        .collect();
+    outdated.into_iter().try_for_each(|id| source.remove(id))
 }
 
 /// Why no other copy may be built from this node's.

@@ -49,7 +49,7 @@ impl Default for GrpcOptions {
             keep_alive_interval: Duration::from_secs(1),
             keep_alive_timeout: Duration::from_secs(2),
             window_bytes: 1 << 20,
-            seed_window_bytes: 8 << 20,
+            seed_window_bytes: 4 << 20,
             http_frame_bytes: 256 << 10,
         }
     }
