@@ -15,6 +15,10 @@
 //! back and compared; what does not hold is fetched once more. What this life wrote is not: its digest
 //! held when it came, its sync was answered, and the copy is scrubbed as soon as it is in service.
 //!
+//! While a large state comes, the log may leave its checkpoint behind. So the source is asked once more
+//! when everything is there: a newer checkpoint costs what changed meanwhile, and a snapshot by Raft
+//! would cost everything. Where nobody answers that, what is there is taken.
+//!
 //! Where an older copy lies here already ([`Target::take_over`]), the state is not made of the
 //! checkpoint's files but of rows: those of the old copy, and what it lacks ([`crate::delta`]).
 //!
@@ -55,6 +59,8 @@ pub const WINDOW: usize = 4;
 const SYNC_FILES: usize = 64;
 /// How often damage may follow damage without a range between that holds.
 const DAMAGE_MAX: u32 = 8;
+/// How often the source is asked, when everything is there, whether its log still goes on from it.
+const RENEWALS_MAX: u32 = 3;
 
 pub(crate) const STATE: &str = "state";
 pub(crate) const RECORD: &str = "record";
@@ -142,6 +148,10 @@ pub struct Target {
     syncing: Option<Batch>,
     open: BTreeMap<u32, Arc<dyn DiskFile>>,
     damaged: u32,
+    /// How often that may still be asked; 0 where nothing newer is wanted.
+    renewals: u32,
+    /// Whether it is being asked.
+    renewing: bool,
     /// Whether this life has found the state's folder tidy.
     tidied: bool,
     meter: Meter,
@@ -205,6 +215,8 @@ impl Target {
             syncing: None,
             open: BTreeMap::new(),
             damaged: 0,
+            renewals: RENEWALS_MAX,
+            renewing: false,
             tidied: false,
             received: 0,
             _lock: lock,
@@ -255,9 +267,18 @@ impl Target {
         self.asked.clear();
         self.comparing = None;
         self.arriving.reset(0);
+        if std::mem::take(&mut self.renewing) {
+            return self.finish();
+        }
         if matches!(self.doing, Doing::Opening { .. } | Doing::Copying | Doing::Filling { .. }) {
             self.doing = Doing::Opening { asked: false };
         }
+    }
+
+    /// Everything is there, and nothing newer is waited for.
+    fn finish(&mut self) {
+        self.renewals = 0;
+        self.doing = Doing::Copying;
     }
 
     /// Does one piece of work. After an error of the disk the value is dropped; opening it again
@@ -324,9 +345,18 @@ impl Target {
         manifest.check()?;
         record::check_source(&self.order, &manifest)?;
         let by_rows = self.fills(&manifest)?;
+        let renewing = std::mem::take(&mut self.renewing);
         if self.manifest.as_ref() != Some(&manifest) {
             self.sync(now)?;
-            self.begin_from(manifest, by_rows)?;
+            match self.begin_from(manifest, by_rows) {
+                Err(SeedFault::TooSmall { .. }) if renewing => {
+                    self.finish();
+                    return Ok(Step::Again);
+                }
+                begun => begun?,
+            }
+        } else if renewing {
+            self.renewals = 0;
         }
         if by_rows {
             self.doing = Doing::Filling { asked: false };
@@ -437,10 +467,13 @@ impl Target {
         if !self.asked.is_empty() {
             return Ok(Step::Wait);
         }
-        if self.pending.is_empty() && self.syncing.is_none() {
-            self.doing = Doing::Verifying { file: 0, range: 0, clean: true };
-        } else {
+        if !self.pending.is_empty() || self.syncing.is_some() {
             self.sync(now)?;
+        } else if self.renewals > 0 {
+            (self.renewals, self.renewing) = (self.renewals - 1, true);
+            self.doing = Doing::Opening { asked: false };
+        } else {
+            self.doing = Doing::Verifying { file: 0, range: 0, clean: true };
         }
         self.show(now);
         Ok(Step::Again)

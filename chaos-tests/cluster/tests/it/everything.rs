@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use cluster::trial::{Promise, Trial, now};
 use cluster::work::{Load, Work};
 use cluster::{ask, number};
@@ -118,7 +118,15 @@ async fn happen(
         }
         "moved" => {
             let skip = ["--skip", "move-block-time"];
-            trial.cluster.dagctl(["db", "move", database].into_iter().chain(skip))?;
+            let end = Instant::now() + CALM;
+            while let Err(error) =
+                trial.cluster.dagctl(["db", "move", database].into_iter().chain(skip))
+            {
+                // A slow moment of the machine may have called an election.
+                let passing = error.to_string().contains("mounted nowhere");
+                ensure!(passing && Instant::now() < end, error);
+                ask::active(&trial.cluster, database)?;
+            }
         }
         "node drained" => {
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use cluster::trial::{Promise, Trial, now};
 use cluster::work::{Load, Work};
-use cluster::{ask, cuts, number};
+use cluster::{ask, cuts, number, work};
 use history::event::Phase;
 use testkit::mail::Dice;
-use testkit::scratch::Scratch;
+use testkit::scratch::{Scratch, ScratchCluster};
 
 use crate::seeding::{begin, copy, ended, every_mail_is_there, fill, operation, replica};
 
@@ -19,8 +19,10 @@ const TEST: &str = "seeds_disturbed::\
 const ROUNDS: u64 = 20;
 /// Mails of 250 KB, which a seed has to bring over.
 const MAILS: u64 = 64;
-/// Bytes a second: a seed takes some three seconds.
-const LIMIT: &str = "5MB/s";
+/// Seconds that a seed takes by its limit, however much there is by then.
+const SECONDS: u64 = 4;
+/// Bytes a second while most of it is in memory only, and written when the seed begins.
+const LIMIT_MIN: u64 = 5_000_000;
 /// A fault comes within this time after the command.
 const WITHIN_MS: u64 = 3_500;
 const CALM: Duration = Duration::from_secs(60);
@@ -78,6 +80,15 @@ async fn copies_are_built_whatever_node_dies_falls_silent_or_is_cut_off_at_whate
     trial.judge()
 }
 
+/// How much the state of a copy has on disk.
+fn state_bytes(cluster: &ScratchCluster, node: &str, replica: u64) -> anyhow::Result<u64> {
+    let database = work::database_id(&ask::status(cluster)?, "DB1")?;
+    let copies = cluster.node(node)?.folder.join("copies").join(database.to_string());
+    let files = std::fs::read_dir(copies.join(format!("gen-1-{replica}")).join("state"))?;
+    // Compaction takes files away.
+    Ok(files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum())
+}
+
 /// One seed with something in its middle, seen to its end. Tells whether it was running by then.
 async fn disturbed(
     trial: &mut Trial,
@@ -87,7 +98,9 @@ async fn disturbed(
 ) -> anyhow::Result<bool> {
     let target = ask::passive(&trial.cluster, "DB1")?;
     let before = replica(&trial.cluster, "DB1", &target)?;
-    let command = format!("copy reseed DB1@{target} --whole --limit {LIMIT}");
+    let limit = state_bytes(&trial.cluster, &target, before)? / SECONDS;
+    let limit = limit.max(LIMIT_MIN);
+    let command = format!("copy reseed DB1@{target} --whole --limit {limit}B/s");
     let operation_number = begin(&trial.cluster, &command)?;
     tokio::time::sleep(after).await;
     let status = ask::status(&trial.cluster)?;

@@ -186,6 +186,90 @@ fn a_new_checkpoint_of_the_same_files_costs_digests_and_not_bytes() {
     assert!(sent <= manifest.total_bytes() - durable, "{sent} bytes after {durable} were durable");
 }
 
+/// A target that has everything and has not asked yet whether that is new enough.
+fn with_everything(node: &Node, peer: &mut Peer) -> Target {
+    let mut target = node.seed(NEW).unwrap();
+    let whole = |target: &Target| {
+        let total = target.manifest().map(|manifest| manifest.total_bytes());
+        total == Some(target.progress().bytes)
+    };
+    while !whole(&target) {
+        advance(&mut target, peer, Millis(0), &mut Some).unwrap();
+    }
+    target
+}
+
+#[test]
+fn a_checkpoint_that_the_log_left_behind_meanwhile_is_renewed() {
+    let mut peer = Peer::new(1, 20, 1 << 20);
+    let mut node = node(1);
+    let mut target = with_everything(&node, &mut peer);
+    for (n, index) in [(100, 70), (200, 80)] {
+        fill(&*peer.store, n, 2, 1 << 20, index);
+        let old = target.manifest().unwrap().checkpoint;
+        peer.source.remove(old).unwrap();
+        while target.manifest().unwrap().checkpoint == old {
+            advance(&mut target, &mut peer, Millis(0), &mut Some).unwrap();
+        }
+    }
+    build(&mut target, &mut peer).unwrap();
+    assert_eq!(target.manifest().unwrap().position.0.index, 80);
+    drop(target);
+    let copy = install(&install_order(&node, NEW), &node.engine()).unwrap();
+    assert_eq!(all_rows(&*copy.state), all_rows(&*peer.store));
+    node.close(copy);
+}
+
+#[test]
+fn a_source_that_writes_faster_than_it_sends_is_not_followed_for_ever() {
+    let mut peer = Peer::new(1, 4, 1 << 20);
+    let node = node(1);
+    let mut target = with_everything(&node, &mut peer);
+    for index in 70.. {
+        fill(&*peer.store, index, 1, 1 << 20, index);
+        let ids: Vec<_> = peer.source.checkpoints().map(|held| held.checkpoint).collect();
+        ids.into_iter().for_each(|id| peer.source.remove(id).unwrap());
+        if target.is_built() {
+            break;
+        }
+        let asked = peer.taken;
+        while !target.is_built() && peer.taken == asked {
+            advance(&mut target, &mut peer, Millis(0), &mut Some).unwrap();
+        }
+        assert!(peer.taken < 9, "it is renewed again and again");
+        while !target.is_built() && target.progress().bytes < target.progress().total {
+            advance(&mut target, &mut peer, Millis(0), &mut Some).unwrap();
+        }
+    }
+    assert!(peer.taken > 1, "it was renewed");
+}
+
+#[test]
+fn what_is_whole_is_taken_though_nobody_says_whether_it_is_new_enough() {
+    let mut peer = Peer::new(1, 20, 1 << 20);
+    let node = node(1);
+    let mut target = with_everything(&node, &mut peer);
+    let mut lost = 0;
+    let mut silent = |reply| {
+        lost += 1;
+        drop::<Reply>(reply);
+        None
+    };
+    while !target.is_built() {
+        advance(&mut target, &mut peer, Millis(0), &mut silent).unwrap();
+    }
+    assert_eq!((lost, peer.taken), (1, 1));
+    // Nor is what is newer waited for where it has no room.
+    let (node, mut peer) = (Node::new(2), Peer::new(2, 20, 1 << 20));
+    let mut target = with_everything(&node, &mut peer);
+    fill(&*peer.store, 100, 40, 1 << 20, 90);
+    let old = target.manifest().unwrap().checkpoint;
+    peer.source.remove(old).unwrap();
+    node.disk.sim.set_capacity(30 << 20);
+    build(&mut target, &mut peer).unwrap();
+    assert_eq!(target.manifest().unwrap().checkpoint, old);
+}
+
 /// Replies whose nth frame is changed.
 fn flip(
     nth: usize,
