@@ -7,6 +7,7 @@ use cluster::trial::{Promise, Trial, now};
 use cluster::work::{Load, Work};
 use cluster::{ask, cuts, number, work};
 use history::event::Phase;
+use serde_json::Value;
 use testkit::mail::Dice;
 use testkit::scratch::{Scratch, ScratchCluster};
 
@@ -80,6 +81,11 @@ async fn copies_are_built_whatever_node_dies_falls_silent_or_is_cut_off_at_whate
     trial.judge()
 }
 
+/// From whom the copy on a node is built, once that is chosen.
+fn source_of<'a>(status: &'a Value, target: &str) -> Option<&'a str> {
+    copy(status, "DB1", target)?["seed"]["source"].as_str()
+}
+
 /// How much the state of a copy has on disk.
 fn state_bytes(cluster: &ScratchCluster, node: &str, replica: u64) -> anyhow::Result<u64> {
     let database = work::database_id(&ask::status(cluster)?, "DB1")?;
@@ -103,8 +109,13 @@ async fn disturbed(
     let command = format!("copy reseed DB1@{target} --whole --limit {limit}B/s");
     let operation_number = begin(&trial.cluster, &command)?;
     tokio::time::sleep(after).await;
-    let status = ask::status(&trial.cluster)?;
-    let source = copy(&status, "DB1", &target).and_then(|copy| copy["seed"]["source"].as_str());
+    let mut status = ask::status(&trial.cluster)?;
+    // A cut keeps others from reaching a node, and not the node from reaching others: a leader stays one.
+    while kind == "source cut off" && source_of(&status, &target).is_none() {
+        ensure!(operation(&trial.cluster, operation_number)?["state"] == "Running", "it has ended");
+        status = ask::status(&trial.cluster)?;
+    }
+    let source = source_of(&status, &target);
     let active = ask::active_in(&status, "DB1").context("a database of two voters is mounted")?;
     // Before a source is chosen, and when it has sent everything: the active copy decides.
     let source = source.unwrap_or(&active).to_owned();
